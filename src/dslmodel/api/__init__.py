@@ -1,0 +1,1 @@
+"""Network edges: OTLP receivers, status, metrics, commands."""
