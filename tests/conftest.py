@@ -1,0 +1,49 @@
+"""What holds for every test: a time limit by folder, `--data DIR`, and a loud list of what did not run."""
+
+from pathlib import Path
+
+import pytest
+
+# Seconds a test may take, its fixtures included, by the first folder below tests/. A test that needs more says so with @pytest.mark.timeout.
+LIMITS = {"unit": 2, "contract": 10, "e2e": 120}
+TESTS = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--data",
+        metavar="DIR",
+        type=Path,
+        help="folder with labelled recordings (detection/ob-day1, detection/petshop-train, …) for the tests that are scored on them",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder == "e2e":
+            item.add_marker(pytest.mark.e2e)
+        if folder in LIMITS and item.get_closest_marker("timeout") is None and item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.timeout(LIMITS[folder]))
+
+
+@pytest.fixture(scope="session")
+def data_dir(request: pytest.FixtureRequest) -> Path:
+    """The folder given with `--data`; a test that needs it is skipped, loudly, without it."""
+    folder: Path | None = request.config.getoption("--data")
+    if folder is None:
+        pytest.skip("needs labelled recordings: pytest --data DIR")
+    if not folder.is_dir():
+        raise pytest.UsageError(f"--data {folder}: no such folder; give the one that holds detection/")
+    return folder.resolve()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name every test that was skipped, so that a green run never hides what it did not check."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if not skipped:
+        return
+    terminalreporter.section(f"NOT RUN: {len(skipped)} skipped", sep="!", yellow=True, bold=True)
+    for report in skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        terminalreporter.line(f"{report.nodeid}: {reason.removeprefix('Skipped: ')}", yellow=True)
