@@ -63,7 +63,8 @@ def finding_shape(finding: Finding) -> Shape:
 
 def finding_detail(finding: Finding) -> Shape:
     """A finding with every clause, for `explain`."""
-    return {**finding_shape(finding), "updated_at": instant(finding.updated_at or None), "clauses": [clause_shape(c) for c in finding.clauses]}
+    clauses = [clause_shape(clause) for clause in finding.clauses]
+    return {**finding_shape(finding), "updated_at": instant(finding.updated_at or None), "clauses": clauses}
 
 
 def root_cause_shape(cause: RootCause) -> Shape:

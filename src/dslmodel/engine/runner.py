@@ -24,40 +24,71 @@ class Ticked(Protocol):
     """What a tick gives: the state, and only those findings and incidents that changed."""
 
     @property
-    def snapshot(self) -> Snapshot: ...
+    def snapshot(self) -> Snapshot:
+        """The state of everything after the tick."""
+        ...
+
     @property
-    def findings(self) -> Sequence[Finding]: ...
+    def findings(self) -> Sequence[Finding]:
+        """Findings that changed."""
+        ...
+
     @property
-    def incidents(self) -> Sequence[Incident]: ...
+    def incidents(self) -> Sequence[Incident]:
+        """Incidents that changed."""
+        ...
 
 
 class Engine(Protocol):
     """The pipeline as the loop sees it."""
 
-    def feed(self, item: Input) -> Acceptance: ...
-    def tick(self, now: int) -> Ticked: ...
-    def dump_baselines(self) -> bytes: ...
+    def feed(self, item: Input) -> Acceptance:
+        """Take one input in."""
+        ...
+
+    def tick(self, now: int) -> Ticked:
+        """Work out what is true at `now`."""
+        ...
+
+    def dump_baselines(self) -> bytes:
+        """All that was learnt."""
+        ...
 
 
 class Queue(Protocol):
     """The receivers' buffer: items come out in the order of their stamps."""
 
-    def drain(self, before: int) -> list[Input]: ...
-    def wait(self, timeout_seconds: float) -> None: ...
+    def drain(self, before: int) -> list[Input]:
+        """Take out everything stamped before a time."""
+        ...
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Sleep until something is queued."""
+        ...
 
 
 class Keeper(Protocol):
     """Durable memory of what was found and learnt."""
 
-    def record(self, findings: Iterable[Finding], incidents: Iterable[Incident]) -> None: ...
-    def save_baselines(self, data: bytes) -> None: ...
+    def record(self, findings: Iterable[Finding], incidents: Iterable[Incident]) -> None:
+        """Insert or replace by id."""
+        ...
+
+    def save_baselines(self, data: bytes) -> None:
+        """Replace what was learnt."""
+        ...
 
 
 class Tape(Protocol):
     """A recording of everything that is fed."""
 
-    def write(self, item: Input) -> None: ...
-    def close(self) -> None: ...
+    def write(self, item: Input) -> None:
+        """Append one input."""
+        ...
+
+    def close(self) -> None:
+        """Flush and close."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
