@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dslmodel.settings.exporters import OwnTelemetry, own_telemetry
     from dslmodel.settings.groups import (
         Detection,
         Forward,
@@ -19,13 +20,29 @@ if TYPE_CHECKING:
         Server,
         Settings,
         Telemetry,
+        is_loopback,
     )
+    from dslmodel.settings.loading import Loaded, load, load_settings
+    from dslmodel.settings.logs import LogSettings, log_settings
+    from dslmodel.settings.sources import process_environment, quick_value
 
-_HOME = {
-    **dict.fromkeys(
-        ("Detection", "Forward", "Health", "Limits", "Remediation", "Security", "Server", "Settings", "Telemetry"),
-        "dslmodel.settings.groups",
+_HOMES = {
+    "groups": (
+        "Detection",
+        "Forward",
+        "Health",
+        "Limits",
+        "Remediation",
+        "Security",
+        "Server",
+        "Settings",
+        "Telemetry",
+        "is_loopback",
     ),
+    "loading": ("Loaded", "load", "load_settings"),
+    "logs": ("LogSettings", "log_settings"),
+    "exporters": ("OwnTelemetry", "own_telemetry"),
+    "sources": ("process_environment", "quick_value"),
 }
 
 __all__ = [
@@ -33,15 +50,26 @@ __all__ = [
     "Forward",
     "Health",
     "Limits",
+    "Loaded",
+    "LogSettings",
+    "OwnTelemetry",
     "Remediation",
     "Security",
     "Server",
     "Settings",
     "Telemetry",
+    "is_loopback",
+    "load",
+    "load_settings",
+    "log_settings",
+    "own_telemetry",
+    "process_environment",
+    "quick_value",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"dslmodel.settings.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

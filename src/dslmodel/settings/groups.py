@@ -3,10 +3,11 @@
 import math
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 KIB, MIB = 2**10, 2**20
@@ -49,6 +50,14 @@ def _weights(*names: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches the address. Names other than localhost may be anything, so they are not."""
+    try:
+        return ip_address(address.strip("[]")).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
 Size = Annotated[int, BeforeValidator(_size), Field(ge=1024)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -59,17 +68,15 @@ OptionalPath = Annotated[Path | None, BeforeValidator(_blank_is_none)]
 class Group(BaseModel):
     """A frozen group of settings. Unknown names are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, validate_default=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_as_number(cls, values: Any) -> Any:
-        if isinstance(values, Mapping):
-            for name, value in values.items():
-                field = cls.model_fields.get(name)
-                if isinstance(value, bool) and field is not None and field.annotation in (int, float):
-                    raise ValueError(f"{name}: must be a number, not {str(value).lower()}")
-        return values
+    def _no_truth_as_number(cls, value: object, info: ValidationInfo) -> object:
+        """`true` is no number, though Python thinks so."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in {int, float}:
+            raise ValueError("must be a number")
+        return value
 
 
 class Telemetry(Group):
@@ -102,9 +109,11 @@ class Server(Group):
     """Names of the ports that somebody set. A port that was set and is taken stops the start; a default that is taken does not."""
 
     @model_validator(mode="after")
-    def _certificate_with_key(self) -> "Server":
+    def _consistent(self) -> "Server":
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together: set both or neither")
+        if not is_loopback(self.bind) and self.token_file is None:
+            raise ValueError("a bind address that other machines reach needs token_file (a file with mode 0600 that holds the token)")
         return self
 
 
@@ -135,6 +144,12 @@ class Limits(Group):
     """Spans up to this old still merge into their second. Older ones count as late."""
     settle_seconds: int = Field(default=6, ge=0, le=600)
     """How long a span waits for its children before its self time is taken. Exporters batch every 5 s by default."""
+
+    @model_validator(mode="after")
+    def _inflated_at_least_body(self) -> "Limits":
+        if self.inflated_bytes < self.body_bytes:
+            raise ValueError("inflated_bytes must be at least body_bytes")
+        return self
 
 
 class Forward(Group):
