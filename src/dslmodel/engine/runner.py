@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -154,6 +155,7 @@ class Runner:
         self._stats = RunnerStats()
         self._work = _Work()
         self._unsaved = _Unsaved()
+        self._questions: deque[tuple[Callable[[Engine], object], Future[object]]] = deque()
         self._tape = self._outputs.tape
 
     # ------------------------------------------------------------ for readers, from any thread
@@ -195,6 +197,12 @@ class Runner:
         """Call `observer` after every tick, on the pipeline's thread: it must be quick."""
         self._observers.append(observer)
 
+    def ask(self, question: Callable[[Engine], object]) -> Future[object]:
+        """Have `question` answered on the pipeline's thread, which alone may look into the pipeline. It must change nothing."""
+        future: Future[object] = Future()
+        self._questions.append((question, future))
+        return future
+
     # ------------------------------------------------------------ life
 
     def start(self) -> None:
@@ -233,6 +241,7 @@ class Runner:
             # Read the clock before draining: what is stamped after this reading is not older than it.
             now = self._clock.now()
             self._feed(self._buffer.drain(self._next))
+            self._reply()
             if now < self._next or self._stopping.is_set():
                 return (self._next - now) / SECOND
             self._tick(now)
@@ -247,6 +256,7 @@ class Runner:
         while self._next <= now:
             self._tick(now)
         self._tick(now)
+        self._reply()
         self._save_baselines()
         self._on_tape(lambda tape: tape.close())
 
@@ -306,6 +316,14 @@ class Runner:
             except Exception:  # noqa: BLE001 - others' code; what it raises is counted, never propagated
                 self._count(observer_errors=1)
                 logger.exception("a subscriber raised")
+
+    def _reply(self) -> None:
+        while self._questions:
+            question, future = self._questions.popleft()
+            try:
+                future.set_result(question(self._pipeline))
+            except Exception as error:  # noqa: BLE001 - belongs to whoever asked
+                future.set_exception(error)
 
     # ------------------------------------------------------------ memory
 
