@@ -150,11 +150,11 @@ Input = Payload | CoordinationEvent | Command | MeasuredWindow | MeasuredEdge
 
 
 class SpanRow(NamedTuple):
-    """One decoded span. Ids are hex text, lower case; `parent_id` is "" for a root."""
+    """One decoded span. Ids are raw bytes; `parent_id` is empty for a root."""
 
-    trace_id: str
-    span_id: str
-    parent_id: str
+    trace_id: bytes
+    span_id: bytes
+    parent_id: bytes
     name: str
     kind: int
     started_at: int

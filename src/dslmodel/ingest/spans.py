@@ -1,0 +1,228 @@
+"""Payloads of traces -> rows of the reference engine. Reads upb messages and OTLP/JSON dicts; skips what the receiver rejects."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from dslmodel.records import Encoding, Kind, Payload, ResourceSpans, SpanRow
+
+_ERROR = 2
+_STATUS_NAMES = {"STATUS_CODE_UNSET": 0, "STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": 2}
+_KIND_NAMES = {f"SPAN_KIND_{kind.name}": int(kind) for kind in Kind}
+_NO_ID = (b"\0" * 16, b"\0" * 8)
+# What a client span calls, best name first. The port tells two local services apart.
+_TARGETS = ("peer.service", "server.address", "net.peer.name", "db.system.name", "db.system", "messaging.system", "rpc.service")
+_PORTS = ("server.port", "net.peer.port")
+_HTTP_STATUS = ("http.response.status_code", "http.status_code")
+MAX_ATTRIBUTES = 128
+
+
+def decode_spans(payload: Payload) -> Iterator[ResourceSpans]:
+    """The spans of a traces payload by resource, invalid ones (bad ids, end before start) left out."""
+    if payload.encoding is Encoding.JSON:
+        document = payload.message if payload.message is not None else orjson.loads(payload.body)
+        yield from _from_json(document)
+        return
+    message = payload.message
+    if message is None:
+        message = ExportTraceServiceRequest()
+        message.ParseFromString(payload.body)
+    yield from _from_protobuf(message)
+
+
+def adjusted_count(tracestate: str) -> float:
+    """How many spans a sampled span stands for: 2^56 / (2^56 - T) of the OpenTelemetry tracestate `ot=th:T`; 1.0 without one."""
+    for member in tracestate.split(","):
+        name, _, value = member.strip().partition("=")
+        if name != "ot":
+            continue
+        for item in value.split(";"):
+            key, _, threshold = item.partition(":")
+            if key != "th" or not threshold or len(threshold) > 14:
+                continue
+            try:
+                rejected = int(threshold.ljust(14, "0"), 16)
+            except ValueError:
+                return 1.0
+            return float(1 << 56) / float((1 << 56) - rejected)
+    return 1.0
+
+
+def _is_own(attributes: Mapping[str, Any]) -> bool:
+    return bool(attributes.get("dslmodel.own"))
+
+
+# ---------------------------------------------------------------- protobuf
+
+
+def _value(any_value: Any) -> Any:
+    which = any_value.WhichOneof("value")
+    return getattr(any_value, which) if which in {"string_value", "int_value", "bool_value", "double_value"} else None
+
+
+def _attributes(pairs: Any) -> dict[str, Any]:
+    return {pair.key: _value(pair.value) for pair in pairs[:MAX_ATTRIBUTES]}
+
+
+def _from_protobuf(message: Any) -> Iterator[ResourceSpans]:
+    for resource_spans in message.resource_spans:
+        resource = _attributes(resource_spans.resource.attributes)
+        rows: list[SpanRow] = []
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                row = _protobuf_row(span)
+                if row is not None:
+                    rows.append(row)
+        yield _resource(resource, rows)
+
+
+def _protobuf_row(span: Any) -> SpanRow | None:
+    trace_id, span_id = span.trace_id, span.span_id
+    started, ended = span.start_time_unix_nano, span.end_time_unix_nano
+    if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_ID[0] or span_id == _NO_ID[1] or ended < started:
+        return None
+    kind = span.kind if 0 <= span.kind <= 5 else 0
+    is_error = span.status.code == _ERROR
+    target = ""
+    if kind in (3, 4) or (kind == 2 and not is_error):
+        attributes = _attributes(span.attributes)
+        if kind == 2:
+            is_error = _is_server_error(attributes)
+        else:
+            target = _target(attributes)
+    if not is_error and span.events:
+        is_error = any(event.name == "exception" and _attributes(event.attributes).get("exception.escaped") in (True, "true", "True") for event in span.events)
+    state = span.trace_state
+    return SpanRow(
+        trace_id, span_id, span.parent_span_id, span.name, kind, started, ended, is_error, adjusted_count(state) if state else 1.0, target
+    )
+
+
+# ---------------------------------------------------------------- JSON
+
+
+def _json_value(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return None
+    text = value.get("stringValue")
+    if isinstance(text, str):
+        return text
+    if "intValue" in value:
+        return _integer(value["intValue"])
+    if "boolValue" in value:
+        return value["boolValue"]
+    return value.get("doubleValue")
+
+
+def _integer(value: Any) -> int:
+    """OTLP/JSON writes 64-bit integers as text or numbers; anything else counts as 0."""
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            return 0
+    return int(value) if isinstance(value, float) and value == value and abs(value) < 1e19 else 0  # noqa: PLR0124  # NaN
+
+
+def _enum(value: Any, names: Mapping[str, int]) -> int:
+    return names.get(value, 0) if isinstance(value, str) and not value.isdigit() else _integer(value)
+
+
+def _json_attributes(pairs: Any) -> dict[str, Any]:
+    if not isinstance(pairs, list):
+        return {}
+    return {p["key"]: _json_value(p.get("value")) for p in pairs[:MAX_ATTRIBUTES] if isinstance(p, dict) and isinstance(p.get("key"), str)}
+
+
+def _list(parent: Mapping[str, Any], name: str) -> Sequence[dict[str, Any]]:
+    items = parent.get(name)
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else ()
+
+
+def _from_json(document: Mapping[str, Any]) -> Iterator[ResourceSpans]:
+    for resource_spans in _list(document, "resourceSpans"):
+        resource = resource_spans.get("resource")
+        attributes = _json_attributes(resource.get("attributes")) if isinstance(resource, dict) else {}
+        rows = [
+            row
+            for scope_spans in _list(resource_spans, "scopeSpans")
+            for span in _list(scope_spans, "spans")
+            if (row := _json_row(span)) is not None
+        ]
+        yield _resource(attributes, rows)
+
+
+def _id(value: Any, size: int) -> bytes:
+    if not isinstance(value, str) or len(value) != 2 * size:
+        return b""
+    try:
+        return bytes.fromhex(value)
+    except ValueError:
+        return b""
+
+
+def _json_row(span: Mapping[str, Any]) -> SpanRow | None:
+    trace_id, span_id = _id(span.get("traceId"), 16), _id(span.get("spanId"), 8)
+    started, ended = _integer(span.get("startTimeUnixNano")), _integer(span.get("endTimeUnixNano"))
+    if not trace_id or not span_id or trace_id == _NO_ID[0] or span_id == _NO_ID[1] or ended < started or started < 0:
+        return None
+    kind = _enum(span.get("kind", 0), _KIND_NAMES)
+    kind = kind if 0 <= kind <= 5 else 0
+    status = span.get("status")
+    is_error = isinstance(status, dict) and _enum(status.get("code", 0), _STATUS_NAMES) == _ERROR
+    target = ""
+    if kind in (3, 4) or (kind == 2 and not is_error):
+        attributes = _json_attributes(span.get("attributes"))
+        if kind == 2:
+            is_error = _is_server_error(attributes)
+        else:
+            target = _target(attributes)
+    if not is_error and span.get("events"):
+        is_error = any(
+            event.get("name") == "exception" and _json_attributes(event.get("attributes")).get("exception.escaped") in (True, "true", "True")
+            for event in _list(span, "events")
+        )
+    name, state = span.get("name"), span.get("traceState")
+    weight = adjusted_count(state) if isinstance(state, str) and state else 1.0
+    parent = _id(span.get("parentSpanId"), 8)
+    return SpanRow(trace_id, span_id, parent, name if isinstance(name, str) else "", kind, started, ended, is_error, weight, target)
+
+
+# ---------------------------------------------------------------- both
+
+
+def _is_server_error(attributes: Mapping[str, Any]) -> bool:
+    for name in _HTTP_STATUS:
+        value = attributes.get(name)
+        if value is not None:
+            return _integer(value) >= 500
+    return False
+
+
+def _target(attributes: Mapping[str, Any]) -> str:
+    for name in _TARGETS:
+        value = attributes.get(name)
+        if value:
+            port = next((attributes[p] for p in _PORTS if attributes.get(p)), None) if name in {"server.address", "net.peer.name"} else None
+            return str(value)[:200] if port is None else f"{value}:{port}"[:200]
+    return ""
+
+
+def _text(resource: Mapping[str, Any], *names: str) -> str:
+    return next((str(resource[n])[:200] for n in names if resource.get(n) not in (None, "")), "")
+
+
+def _resource(resource: Mapping[str, Any], rows: Sequence[SpanRow]) -> ResourceSpans:
+    return ResourceSpans(
+        service=_text(resource, "service.name") or "unknown_service",
+        instance=_text(resource, "service.instance.id", "k8s.pod.name", "host.name", "process.pid"),
+        version=_text(resource, "service.version"),
+        is_own=_is_own(resource),
+        rows=rows,
+    )
+
+

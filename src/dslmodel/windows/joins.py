@@ -1,0 +1,128 @@
+"""Parents and children of spans, joined by id in a bounded cache: edges, gaps and exclusive time.
+
+A child ends before its parent but may be exported after it, by another process; either order gives the same edge.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+from dslmodel.clock import SECOND
+from dslmodel.records import SeriesKey
+
+_SERVER, _CLIENT, _PRODUCER, _CONSUMER = 2, 3, 4, 5
+
+
+class Joined:
+    """A span in the cache."""
+
+    __slots__ = (
+        "arrived_at", "children", "ended_at", "id", "is_counted", "is_error", "is_settled", "key", "kind", "parent_id", "started_at", "target", "weight",
+    )  # fmt: skip
+
+    def __init__(self, *, span_id: bytes, parent_id: bytes, key: SeriesKey, started_at: int, ended_at: int) -> None:
+        self.id = span_id
+        self.parent_id = parent_id
+        self.key = key
+        self.kind = key.kind
+        self.started_at = started_at
+        self.ended_at = ended_at
+        self.is_error = False
+        self.weight = 1.0
+        self.target = ""
+        self.children: list[tuple[int, int]] | None = None
+        self.arrived_at = 0
+        self.is_counted = False  # as a call, or as an entry
+        self.is_settled = False
+
+    @property
+    def duration(self) -> int:
+        """Nanoseconds."""
+        return self.ended_at - self.started_at
+
+    def self_time(self) -> int:
+        """Nanoseconds of the span that no known child covers."""
+        if self.children is None:
+            return self.duration
+        covered, reached = 0, self.started_at
+        for start, end in sorted(self.children):
+            begin, stop = max(start, reached), min(end, self.ended_at)
+            if stop > begin:
+                covered += stop - begin
+                reached = stop
+        return self.duration - covered
+
+
+class Joins:
+    """Cache of recent spans. `link` yields (parent, child) pairs; a pair is yielded once, whichever of the two came first."""
+
+    def __init__(self, *, capacity: int, settle_seconds: float, keep_seconds: float) -> None:
+        self._capacity = capacity
+        self._settle = round(settle_seconds * SECOND)
+        self._keep = round(max(keep_seconds, settle_seconds) * SECOND)
+        self._spans: dict[bytes, Joined] = {}
+        self._waiting: dict[bytes, list[Joined]] = {}
+        self._order: deque[Joined] = deque()
+        self._unsettled: deque[Joined] = deque()
+        self.missed = 0
+
+    def link(self, span: Joined, arrived_at: int) -> Iterator[tuple[Joined, Joined]]:
+        """Remember `span`; yields every (parent, child) that it completes. A repeated id is kept, not joined again."""
+        span.arrived_at = arrived_at
+        if span.id in self._spans:
+            return
+        self._spans[span.id] = span
+        self._order.append(span)
+        self._unsettled.append(span)
+        for child in self._waiting.pop(span.id, ()):
+            self._adopt(span, child)
+            yield span, child
+        if span.parent_id:
+            parent = self._spans.get(span.parent_id)
+            if parent is None:
+                self._waiting.setdefault(span.parent_id, []).append(span)
+            else:
+                self._adopt(parent, span)
+                yield parent, span
+
+    @staticmethod
+    def _adopt(parent: Joined, child: Joined) -> None:
+        if parent.children is None:
+            parent.children = []
+        parent.children.append((child.started_at, child.ended_at))
+
+    def settle(self, now: int) -> Iterator[Joined]:
+        """Spans whose children should all have arrived by `now`, each once; then forgets what is older than is kept."""
+        while self._unsettled and (self._unsettled[0].arrived_at + self._settle <= now or self.is_over_capacity):
+            span = self._unsettled.popleft()
+            span.is_settled = True
+            yield span
+            while self.is_over_capacity and self._order[0].is_settled:
+                self._forget()
+        while self._order and self._order[0].is_settled and self._order[0].arrived_at + self._keep <= now:
+            self._forget()
+
+    def _forget(self) -> None:
+        span = self._order.popleft()
+        self._spans.pop(span.id, None)
+        if span.parent_id:
+            waiting = self._waiting.get(span.parent_id)
+            if waiting and waiting[0] is span:
+                self.missed += 1
+                del waiting[0]
+                if not waiting:
+                    del self._waiting[span.parent_id]
+
+    @property
+    def is_over_capacity(self) -> bool:
+        """More spans than the cache may hold; `settle` brings it back."""
+        return len(self._order) > self._capacity
+
+
+def is_remote_call(parent: Joined, child: Joined) -> bool:
+    """A call from one service to another, or between two instances of one (caller and callee kinds say so)."""
+    return parent.key.service != child.key.service or (parent.kind == _CLIENT and child.kind == _SERVER)
+
+
+def has_gap(parent: Joined, child: Joined) -> bool:
+    """Client minus server duration is time on the wire only when the caller waits for the callee."""
+    return parent.kind == _CLIENT and child.kind not in (_PRODUCER, _CONSUMER)

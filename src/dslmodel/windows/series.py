@@ -1,0 +1,69 @@
+"""Which series a span is counted under: known names, and `other` for what doesn't fit."""
+
+from collections import Counter
+
+from dslmodel.clock import SECOND
+from dslmodel.records import SeriesKey
+from dslmodel.windows.names import NameTemplates
+
+OTHER = "other"
+_IDLE_SECONDS = 3600
+_SHARE_OF_SERVICES = 10  # at most a tenth of the series limit are services
+
+
+class SeriesTable:
+    """Interns series keys within limits. Names idle for an hour give their place back."""
+
+    def __init__(self, *, max_series: int, max_operations: int) -> None:
+        self._max_series = max_series
+        self._max_operations = max_operations
+        self._max_services = max(2, max_series // _SHARE_OF_SERVICES)
+        self._templates = NameTemplates()
+        self._known: dict[tuple[str, str, int, str], SeriesKey] = {}
+        self._used_at: dict[SeriesKey, int] = {}
+        self._operations: Counter[str] = Counter()
+        self.offenders: Counter[str] = Counter()
+        self.overflowed = 0
+
+    def key(self, service: str, name: str, kind: int, version: str, now: int) -> SeriesKey:
+        """The series of a span; under `other` when its service, or all services, have too many."""
+        wanted = (service, self._templates.of(name), kind, version)
+        known = self._known.get(wanted)
+        if known is None:
+            known = self._admit(SeriesKey(*wanted))
+            if known.operation == OTHER and wanted[1] != OTHER:
+                self.overflowed += 1
+                self.offenders[service] += 1
+        self._used_at[known] = now
+        return known
+
+    def service_key(self, service: str, version: str) -> SeriesKey:
+        """The series of a service's entries."""
+        if service not in self._operations and len(self._operations) >= self._max_services:
+            service, version = OTHER, ""
+        return SeriesKey(service, "", 0, version)
+
+    def _admit(self, key: SeriesKey) -> SeriesKey:
+        if key.service not in self._operations and len(self._operations) >= self._max_services:
+            return SeriesKey(OTHER, OTHER, key.kind, "")
+        if self._operations[key.service] >= self._max_operations or len(self._used_at) >= self._max_series:
+            return SeriesKey(key.service, OTHER, key.kind, key.version)
+        self._operations[key.service] += 1
+        self._known[tuple(key)] = key
+        return key
+
+    def forget_idle(self, now: int) -> None:
+        """Drop series that nothing was counted under for an hour."""
+        idle = [key for key, used in self._used_at.items() if used + _IDLE_SECONDS * SECOND < now]
+        for key in idle:
+            del self._used_at[key]
+            if self._known.pop(tuple(key), None) is not None:
+                self._operations[key.service] -= 1
+                if not self._operations[key.service]:
+                    del self._operations[key.service]
+
+    def take_offenders(self) -> tuple[tuple[str, int], ...]:
+        """Services whose names overflowed since last asked, most first."""
+        worst = tuple(self.offenders.most_common(10))
+        self.offenders.clear()
+        return worst
