@@ -19,6 +19,8 @@ _NO_SPAN_ID = bytes(8)
 _REASON = "{} of {} spans rejected: ids must be 16 and 8 bytes and not all zero, and a span must not end before it starts"
 # Bodies below this decode into a few MB whatever they hold, so they are not searched for tiny messages.
 _SMALL = 64 * 1024
+# Each member copies what follows it: thousands of empty ones would take minutes.
+_MAX_MEMBERS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ def inflate(body: bytes, *, coding: str, limit: int) -> bytes:
     parts: list[bytes] = []
     left, rest = limit, body
     try:
-        while True:
+        for _ in range(_MAX_MEMBERS):
             member = zlib.decompressobj(window)
             part = member.decompress(rest, left + 1)
             left -= len(part)
@@ -60,6 +62,7 @@ def inflate(body: bytes, *, coding: str, limit: int) -> bytes:
             rest = member.unused_data
             if not rest.strip(b"\0"):  # tape padding is allowed after the last member, as gzip itself does
                 return b"".join(parts)
+        raise IngestError(f"body is made of more than {_MAX_MEMBERS} {coding} members: send one")
     except zlib.error as error:
         raise IngestError(f"body is not valid {coding}: {error}") from error
 
