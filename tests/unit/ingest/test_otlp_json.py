@@ -37,7 +37,8 @@ def _scalar(draw: Any, field: FieldDescriptor) -> Any:
         return draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=8))
     if field.type == FieldDescriptor.TYPE_BOOL:
         return draw(st.booleans())
-    return draw(st.floats())
+    value: float = draw(st.floats())
+    return value if not math.isnan(value) else math.nan  # JSON knows one nan
 
 
 def _fill(draw: Any, message: Message, depth: int) -> None:
