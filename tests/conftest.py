@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-# Seconds a test may take, its fixtures included, by the first folder below tests/. A test that needs more says so with @pytest.mark.timeout.
+# Seconds a test may take, its fixtures included, by the first folder below tests/, and when marked slow.
+# A test that needs more says so with @pytest.mark.timeout.
 LIMITS = {"unit": 2, "contract": 10, "e2e": 120}
+SLOW = 600
 TESTS = Path(__file__).parent
 
 
@@ -23,8 +25,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder == "e2e":
             item.add_marker(pytest.mark.e2e)
-        if folder in LIMITS and item.get_closest_marker("timeout") is None and item.get_closest_marker("slow") is None:
-            item.add_marker(pytest.mark.timeout(LIMITS[folder]))
+        if item.get_closest_marker("timeout") is None:
+            limit = SLOW if item.get_closest_marker("slow") else LIMITS.get(folder)
+            if limit:
+                item.add_marker(pytest.mark.timeout(limit))
 
 
 @pytest.fixture(scope="session")
