@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from loguru import logger
 
@@ -53,6 +53,10 @@ class Engine(Protocol):
 
     def dump_baselines(self) -> bytes:
         """All that was learnt."""
+        ...
+
+    def describe_baselines(self, service: str | None = None) -> list[dict[str, Any]]:
+        """What is taken as normal, for people."""
         ...
 
 
