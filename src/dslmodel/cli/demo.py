@@ -53,12 +53,11 @@ def _text(report: "Report", html: Path | None) -> list[object]:
     for result in report.faults:
         table.add_row(*_row(result))
     seconds = (report.ended_at - report.started_at) / 1e9
-    lines: list[object] = [
-        table,
+    summary = (
         f"{len(report.services)} services in {report.processes} processes; {report.spans.get('accepted', 0):,} spans received; "
-        f"started in {report.startup_seconds:.1f} s, learnt in {report.baseline_seconds:.1f} s, {seconds:.0f} s in all.",
-        "Passed." if report.passed else "Failed.",
-    ]
+        f"started in {report.startup_seconds:.1f} s, learnt in {report.baseline_seconds:.1f} s, {seconds:.0f} s in all."
+    )
+    lines: list[object] = [table, summary, "Passed." if report.passed else "Failed."]
     return lines + ([f"Report: {html}"] if html else [])
 
 

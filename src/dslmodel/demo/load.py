@@ -57,6 +57,12 @@ class Load:
             self._stopped = stopped
         return answer(200, {"stopped": sorted(self._stopped), "counts": dict(self._counts)})
 
+    def close(self) -> None:
+        """Give up what is under way and hang up."""
+        for task in self._under_way:
+            task.cancel()
+        self._client.close()
+
     async def _repeat(self, name: str, per_second: float, act: Callable[[], Awaitable[None]]) -> None:
         """Act at random moments that do not depend on how long anything takes."""
         moments = random.Random(name)
@@ -94,7 +100,7 @@ class Load:
 async def _main(proxy_port: int, coordination: Path) -> None:
     load = Load(proxy_port, coordination)
     users = asyncio.create_task(load.run())
-    await live(load.handle)
+    await live(load)
     users.cancel()
 
 

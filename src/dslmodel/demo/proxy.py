@@ -57,6 +57,10 @@ class Proxy:
                     break
         return answer(502, {"error": problem})
 
+    def close(self) -> None:
+        """Hang up."""
+        self._client.close()
+
     def _control(self, request: Request) -> Response:
         if request.method == "PUT":
             try:
@@ -67,4 +71,4 @@ class Proxy:
 
 
 if __name__ == "__main__":
-    asyncio.run(live(Proxy().handle))
+    asyncio.run(live(Proxy()))

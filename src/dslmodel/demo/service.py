@@ -73,6 +73,10 @@ class Instance:
             _conclude(span, status, is_error=status >= 500)
         return answer(status, {"service": self._service.name, "status": status})
 
+    def close(self) -> None:
+        """Hang up."""
+        self._client.close()
+
     def _control(self, request: Request) -> Response:
         if request.method == "PUT":
             try:
@@ -127,7 +131,7 @@ def main(name: str, instance: str, proxy_port: str, otlp: str) -> None:
     """Run one instance until it is told to end."""
     spans = provider(otlp, {"service.name": name, "service.instance.id": instance, "service.version": "1.0.0"})
     try:
-        asyncio.run(live(Instance(SERVICES[name], spans, int(proxy_port), seed=instance).handle))
+        asyncio.run(live(Instance(SERVICES[name], spans, int(proxy_port), seed=instance)))
     finally:
         spans.shutdown()
 

@@ -100,7 +100,14 @@ class Client:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._send(port, request)
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
-            raise WireError(f"{request.method} {request.path} on port {port}: {error or type(error).__name__}") from error
+            raise WireError(f"{request.method} {request.path} on port {port}: {str(error) or type(error).__name__}") from error
+
+    def close(self) -> None:
+        """Hang up all connections."""
+        for connections in self._idle.values():
+            for _, writer in connections:
+                writer.close()
+        self._idle.clear()
 
     async def _send(self, port: int, request: Request) -> Response:
         while self._idle[port]:
