@@ -13,11 +13,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_time(value: Any) -> int:
-    """Nanoseconds since the epoch of an ISO 8601 text (UTC where it names no zone) or of a number of s, ms, µs or ns since 1970.
+    """Nanoseconds since the epoch of a datetime or ISO 8601 text (UTC where it names no zone) or of a number of s, ms, µs or ns since 1970.
 
     Raises:
         ValueError: It is neither, or a number from before 1973, whose unit can't be told.
     """
+    if isinstance(value, datetime):
+        value = value.isoformat()
     if isinstance(value, str):
         text = value.strip()
         if _NUMBER.fullmatch(text):
