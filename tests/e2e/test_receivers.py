@@ -178,7 +178,16 @@ def test_zip_bomb_is_413_and_costs_no_memory(receivers: Receivers) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         receivers.call(bytes(64 << 20), compression=grpc.Compression.Gzip)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert receivers.stats.total(Count.TOO_LARGE) == 2
+    assert receivers.stats.total(Count.TOO_LARGE) + receivers.stats.total(Count.ABORTED, transport=Transport.GRPC) == 2
+
+
+def test_grpc_message_over_the_limit_is_not_to_be_retried(receivers: Receivers) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        receivers.call(bytes(3 << 19))
+    error: Any = caught.value
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert not Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"]).details
+    assert receivers.stats.total(Count.TOO_LARGE, transport=Transport.GRPC) == 1
 
 
 def test_full_queue_is_503_with_retry_after_and_resource_exhausted_with_retry_info() -> None:

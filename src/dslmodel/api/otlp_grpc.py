@@ -24,8 +24,8 @@ _METHODS = {
 _DETAILS = "grpc-status-details-bin"
 # Calls beyond this get RESOURCE_EXHAUSTED from gRPC itself. A waiting call holds no more than its flow control window.
 _MAX_CALLS = 256
-# Messages being received at the same time: what a slow or malicious sender can make us hold is this many times `body_bytes`.
-_MAX_READS = 16
+# Messages being received at the same time: slow or malicious senders can make us hold this many times twice `body_bytes`.
+_MAX_READS = 8
 
 
 class _ExportHandler(grpc.GenericRpcHandler):
@@ -78,11 +78,12 @@ class _ExportHandler(grpc.GenericRpcHandler):
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, text)
             raise
         except asyncio.CancelledError:
+            # The sender went away. gRPC ends calls with messages over twice the limit in this way too, sometimes.
             stats.add(Transport.GRPC, signal, Count.ABORTED)
             raise
         if isinstance(message, bytes):
             return message
-        # gRPC ended the call: the message is larger than the limit (as it arrived or inflated), broken, or never came.
+        # gRPC ended the call: the message is larger than twice the limit (as it arrived or inflated), broken, or never came.
         stats.add(Transport.GRPC, signal, Count.TOO_LARGE)
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no message was received")
         return b""
@@ -155,7 +156,8 @@ def serve_grpc(
         credentials = grpc.ssl_server_credentials([pair])
     address = f"[{bind}]:{port}" if ":" in bind else f"{bind}:{port}"
     options = [
-        ("grpc.max_receive_message_length", reception.limits.body_bytes),  # holds after decompression too
+        # Holds after decompression too. Twice the limit, so that what is a little over gets our own answer and count.
+        ("grpc.max_receive_message_length", 2 * reception.limits.body_bytes),
         ("grpc.so_reuseport", 0),
         ("grpc.max_concurrent_streams", _MAX_CALLS),
     ]

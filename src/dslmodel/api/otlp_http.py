@@ -29,6 +29,7 @@ class _Protocol(HttpToolsProtocol):
     """
 
     _head_timer: asyncio.TimerHandle | None = None
+    _has_ended = False  # the sender closed its side; what it asked for is still answered
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -57,7 +58,13 @@ class _Protocol(HttpToolsProtocol):
         if self.cycle.more_body:
             self.send_400_response("The request ended before its body was complete.")
             return False
+        self._has_ended = True
         return True
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._has_ended and self._is_between_requests():
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()

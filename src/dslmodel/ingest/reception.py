@@ -109,6 +109,9 @@ class Reception:
             IngestError: 400 or 413; counted by the caller through `refused`.
             Busy: the queue is full; its items are counted.
         """
+        arrived = len(body) if wire_bytes is None else wire_bytes
+        if arrived > self.limits.body_bytes:
+            raise IngestError(f"body of {arrived} bytes is larger than {self.limits.body_bytes}: send smaller batches", status=413)
         checked = check(body, signal=signal, encoding=encoding, limits=self.limits)
         if not self._buffer.put(
             signal=signal, encoding=encoding, body=checked.body, message=checked.message, source=transport.value, size=checked.size
@@ -119,7 +122,7 @@ class Reception:
             self._forward.offer(signal, encoding, body)
         for count, number in (
             (Count.REQUESTS, 1),
-            (Count.BYTES, len(body) if wire_bytes is None else wire_bytes),
+            (Count.BYTES, arrived),
             (Count.ITEMS, checked.items - checked.rejected),
             (Count.REJECTED_ITEMS, checked.rejected),
         ):
