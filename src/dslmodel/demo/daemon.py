@@ -95,6 +95,11 @@ class Daemon:
         """Address of the OTLP/HTTP receiver."""
         return _address(self._presence["otlp_http"])
 
+    @property
+    def otlp_grpc(self) -> str:
+        """Address of the OTLP/gRPC receiver."""
+        return _address(self._presence["otlp_grpc"])
+
     def status(self) -> Mapping[str, Any]:
         """The telemetry part of the status."""
         telemetry: Mapping[str, Any] = self._get("/api/v1/status")["telemetry"]
