@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         Telemetry,
         is_loopback,
     )
-    from dslmodel.settings.loading import Loaded, load, load_settings
+    from dslmodel.settings.loading import Checked, Loaded, check, load, load_settings
     from dslmodel.settings.logs import LogSettings, log_settings
     from dslmodel.settings.sources import process_environment, quick_value
 
@@ -39,13 +39,14 @@ _HOMES = {
         "Telemetry",
         "is_loopback",
     ),
-    "loading": ("Loaded", "load", "load_settings"),
+    "loading": ("Checked", "Loaded", "check", "load", "load_settings"),
     "logs": ("LogSettings", "log_settings"),
     "exporters": ("OwnTelemetry", "own_telemetry"),
     "sources": ("process_environment", "quick_value"),
 }
 
 __all__ = [
+    "Checked",
     "Detection",
     "Forward",
     "Health",
@@ -58,6 +59,7 @@ __all__ = [
     "Server",
     "Settings",
     "Telemetry",
+    "check",
     "is_loopback",
     "load",
     "load_settings",

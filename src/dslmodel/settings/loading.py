@@ -42,6 +42,17 @@ def setting_paths() -> Sequence[str]:
     return [path for path in paths if path not in UNSETTABLE]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """All that can be said about the settings, right or wrong. `loaded` is None when there are errors."""
+
+    loaded: Loaded | None
+    errors: Sequence[str]
+    unknown: Sequence[str]
+    warnings: Sequence[str]  # without the unknown names
+    files: Sequence[Path]
+
+
 def load_settings(
     *,
     environ: Mapping[str, str] | None = None,
@@ -49,7 +60,7 @@ def load_settings(
     flags: Mapping[str, Any] | None = None,
     state: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """The settings that hold for this process; see `load` for the arguments."""
+    """The settings that hold for this process; see `load`."""
     return load(environ=environ, directory=directory, flags=flags, state=state).settings
 
 
@@ -60,18 +71,33 @@ def load(
     flags: Mapping[str, Any] | None = None,
     state: Mapping[str, Any] | None = None,
 ) -> Loaded:
-    """Settings with their origins.
+    """Settings with their origins; arguments as for `check`.
+
+    Raises:
+        ConfigurationError: Names every bad value with its origin and rule, all in one text.
+    """
+    checked = check(environ=environ, directory=directory, flags=flags, state=state)
+    if checked.loaded is None:
+        raise ConfigurationError(_text(checked.errors))
+    return checked.loaded
+
+
+def check(
+    *,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    state: Mapping[str, Any] | None = None,
+) -> Checked:
+    """Everything that is right and wrong about the settings.
 
     Precedence: flags, state, variables, `dslmodel.toml` in `directory`, in the user's and in the system's folder, defaults.
 
     Args:
-        environ: variables; the process's own when None.
-        directory: where `./dslmodel.toml` is; the working directory when None.
-        flags: values of the command line by path ("server.api_port"); None means not given.
-        state: values that commands persisted, by path.
-
-    Raises:
-        ConfigurationError: names every bad value with its origin and rule, all in one text.
+        environ: Variables; the process's own when None.
+        directory: Where `./dslmodel.toml` is; the working directory when None.
+        flags: Values of the command line by path ("server.api_port"); None means not given.
+        state: Values that commands persisted, by path.
     """
     variables = process_environment() if environ is None else environ
     paths = setting_paths()
@@ -79,15 +105,17 @@ def load(
     put_all(layers, paths, state or {}, "command")
     put_all(layers, paths, flags or {}, "flag")
     settings = _validate(layers)
-    if settings is None or layers.errors:
-        raise ConfigurationError(_text(layers.errors))
-    return Loaded(
-        settings=settings,
-        origins=layers.origins,
-        files=layers.files,
-        unknown=layers.unknown,
-        warnings=[*layers.unknown, *layers.warnings, *_unusual(settings, layers.origins)],
-    )
+    warnings = layers.warnings if settings is None else [*layers.warnings, *_unusual(settings, layers.origins)]
+    loaded = None
+    if settings is not None and not layers.errors:
+        loaded = Loaded(
+            settings=settings,
+            origins=layers.origins,
+            files=layers.files,
+            unknown=layers.unknown,
+            warnings=[*layers.unknown, *warnings],
+        )
+    return Checked(loaded=loaded, errors=layers.errors, unknown=layers.unknown, warnings=warnings, files=layers.files)
 
 
 def shown(path: str, value: Any) -> str:
