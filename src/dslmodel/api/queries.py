@@ -20,13 +20,13 @@ class Records(Protocol):
     """The store, as far as it is read here."""
 
     def findings(
-        self, since: int | None = None, service: str | None = None, *, open_only: bool = False, limit: int | None = None
+        self, *, since: int | None = None, service: str | None = None, open_only: bool = False, limit: int | None = None
     ) -> Sequence[Finding]:
         """Findings, oldest first."""
         ...
 
     def incidents(
-        self, since: int | None = None, service: str | None = None, *, open_only: bool = False, limit: int | None = None
+        self, *, since: int | None = None, service: str | None = None, open_only: bool = False, limit: int | None = None
     ) -> Sequence[Incident]:
         """Incidents, oldest first."""
         ...
@@ -64,12 +64,12 @@ def finding_by(records: Records, prefix: str) -> Finding:
 
 def list_findings(records: Records, since: int | None, service: str | None, *, open_only: bool) -> list[Shape]:
     """Findings, newest last."""
-    return [finding_shape(finding) for finding in records.findings(since, service, open_only=open_only)]
+    return [finding_shape(finding) for finding in records.findings(since=since, service=service, open_only=open_only)]
 
 
 def list_incidents(records: Records, since: int | None, service: str | None, *, open_only: bool) -> list[Shape]:
     """Incidents, newest last."""
-    return [incident_shape(incident) for incident in records.incidents(since, service, open_only=open_only)]
+    return [incident_shape(incident) for incident in records.incidents(since=since, service=service, open_only=open_only)]
 
 
 def explain(records: Records, prefix: str) -> Shape:

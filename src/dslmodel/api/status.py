@@ -44,6 +44,7 @@ class Backend:
     metrics: Metrics
     hub: Hub
     is_ready: Callable[[], bool]
+    note: Callable[[str, dict[str, str | None], int], None]  # writes down who asked for what: (name, arguments, at)
 
 
 class StatusApi:
@@ -161,6 +162,7 @@ class StatusApi:
 
         if not self._backend.intake.put_input(make, _COMMAND_BYTES):
             return _json({"error": "the queue is full; try again"}, 503)
+        await asyncio.to_thread(self._backend.note, name, arguments, stamps[0])
         if not await self._backend.hub.wait_for_tick_after(stamps[0], _COMMAND_SECONDS):
             return _json({"error": f"queued, but the engine has not come to it within {_COMMAND_SECONDS:g} s"}, 504)
         return None

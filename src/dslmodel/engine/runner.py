@@ -184,6 +184,15 @@ class Runner:
         """The loop's thread is running."""
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def has_unsaved(self) -> bool:
+        """Something that was found waits for the store."""
+        return bool(self._unsaved)
+
+    def set_health_check_interval(self, seconds: float) -> None:
+        """Change the cycle of health history and subscribers."""
+        self._outputs = replace(self._outputs, health_check_interval_seconds=seconds)
+
     def history(self) -> list[tuple[int, float | None]]:
         """Health scores at each health check, oldest first, as (time, score)."""
         return list(self._history)

@@ -35,13 +35,27 @@ class StateDirectory:
         Raises:
             ConfigurationError: The place is not usable.
         """
+        self.create_directory()
         try:
-            self.coord_dir.mkdir(parents=True, exist_ok=True)
             self.path.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise ConfigurationError(
-                f"coordination directory {self.coord_dir}: {error.strerror}. Give a directory that this user can write with --coord-dir"
-            ) from error
+            raise self._unusable(error) from error
+
+    def create_directory(self) -> None:
+        """Make the coordination directory alone.
+
+        Raises:
+            ConfigurationError: The place is not usable.
+        """
+        try:
+            self.coord_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> ConfigurationError:
+        return ConfigurationError(
+            f"coordination directory {self.coord_dir}: {error.strerror}. Give a directory that this user can write with --coord-dir"
+        )
 
     def try_lock(self) -> bool:
         """Take the right to write; False when another process has it."""
@@ -76,8 +90,8 @@ class StateDirectory:
 
     # ------------------------------------------------------------ who runs
 
-    def announce(self, **addresses: str | None) -> str:
-        """Write `daemon.json`: this process runs here. Gives the id of this run."""
+    def begin(self) -> dict[str, Any]:
+        """Who this run is. Nothing is written before `announce`."""
         now = time.time()
         self._daemon = {
             "id": secrets.token_hex(8),
@@ -87,10 +101,13 @@ class StateDirectory:
             "started_at": _instant(now),
             "started_unix": now,
             "stopped_at": None,
-            **addresses,
         }
+        return self._daemon
+
+    def announce(self, **addresses: str | None) -> None:
+        """Write `daemon.json`: this run lives, and is reached here."""
+        self._daemon |= addresses
         self._write_daemon()
-        return str(self._daemon["id"])
 
     def depart(self) -> None:
         """Mark a clean stop."""
