@@ -54,29 +54,18 @@ class Batch:
         Raises:
             IngestError: It is none of them. What of an array came before stays taken.
         """
-        if isinstance(document, list):
-            for item in document:
-                self.add(item)
-            return
-        if not isinstance(document, Mapping):
-            raise IngestError(f"expected a JSON object, found {document!r:.60}")
-        roots = [key for key in ROOT_KEYS if key in document]
-        rows = None if roots else jaeger_rows(document)
-        if roots:
-            for key in roots:
-                self._add_request({key: document[key]}, ROOT_KEYS[key])
-        elif rows is not None:
-            for row in rows:
-                self._add_span(row)
-        elif isinstance(document.get("metrics"), Mapping):
-            self._add_metrics(document)
-        elif is_plain_span(document):
-            self._add_span(document)
-        else:
-            raise IngestError(
-                f"no known shape: it has {', '.join(sorted(map(str, document))[:6]) or 'no keys'}; expected OTLP/JSON (resourceSpans, "
-                "resourceMetrics, resourceLogs), a span (name and start_time or timestamp), a Jaeger trace, or metrics (timestamp, metrics)"
-            )
+        for part in _parts(document):
+            self._add_part(part)
+
+    def add_usable(self, document: Any) -> list[str]:
+        """Take of a document what can be used. Gives what is wrong with each of the other parts."""
+        complaints = []
+        for part in _parts(document):
+            try:
+                self._add_part(part)
+            except IngestError as error:
+                complaints.append(str(error))
+        return complaints
 
     def requests(self) -> list[tuple[Signal, dict[str, Any]]]:
         """The export requests, ready to be queued."""
@@ -86,6 +75,23 @@ class Batch:
         if self._metrics:
             found.append((Signal.METRICS, {"resourceMetrics": list(_resources(self._metrics, "scopeMetrics", "metrics"))}))
         return found
+
+    def _add_part(self, document: Any) -> None:
+        if not isinstance(document, Mapping):
+            raise IngestError(f"expected a JSON object, found {document!r:.60}")
+        roots = [key for key in ROOT_KEYS if key in document]
+        if roots:
+            for key in roots:
+                self._add_request({key: document[key]}, ROOT_KEYS[key])
+        elif isinstance(document.get("metrics"), Mapping):
+            self._add_metrics(document)
+        elif is_plain_span(document):
+            self._add_span(document)
+        else:
+            raise IngestError(
+                f"no known shape: it has {', '.join(sorted(map(str, document))[:6]) or 'no keys'}; expected OTLP/JSON (resourceSpans, "
+                "resourceMetrics, resourceLogs), a span (name and start_time or timestamp), a Jaeger trace, or metrics (timestamp, metrics)"
+            )
 
     # ------------------------------------------------------------ OTLP
 
@@ -168,6 +174,19 @@ class Batch:
         groups: dict[bytes, tuple[Mapping[str, Any], list[dict[str, Any]]]], resource: Mapping[str, Any], item: dict[str, Any]
     ) -> None:
         groups.setdefault(content_of(resource), (resource, []))[1].append(item)
+
+
+def _parts(document: Any) -> Iterator[Any]:
+    """The documents in an array, and the rows in a Jaeger trace."""
+    if isinstance(document, list):
+        for item in document:
+            yield from _parts(item)
+        return
+    rows = jaeger_rows(document) if isinstance(document, Mapping) and ROOT_KEYS.keys().isdisjoint(document) else None
+    if rows is None:
+        yield document
+    else:
+        yield from rows
 
 
 def _resources(

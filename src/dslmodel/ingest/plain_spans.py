@@ -56,7 +56,7 @@ def is_plain_span(document: Mapping[str, Any]) -> bool:
     return _first(document, _NAME) is not None and any(document.get(name) is not None for name in (*_START, *_END))
 
 
-def jaeger_rows(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]] | None:
+def jaeger_rows(document: Mapping[str, Any]) -> Iterator[Any] | None:
     """The rows of a Jaeger trace (or of a list of them under `data`), each with its process; None when it is something else."""
     traces = document.get("data") if isinstance(document.get("data"), list) else [document]
     if not traces or not all(isinstance(trace, Mapping) and isinstance(trace.get("spans"), list) for trace in traces):
@@ -64,12 +64,13 @@ def jaeger_rows(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]] | No
     return _rows_with_process(traces)
 
 
-def _rows_with_process(traces: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+def _rows_with_process(traces: list[Mapping[str, Any]]) -> Iterator[Any]:
     for trace in traces:
         processes = trace.get("processes")
         for row in trace["spans"]:
             if not isinstance(row, Mapping):
-                raise IngestError(f"spans: expected objects, found {row!r:.60}")
+                yield row
+                continue
             process = processes.get(row.get("processID")) if isinstance(processes, Mapping) else None
             shared = {name: trace[name] for name in (*_SERVICE, *_TRACE_ID, "resource") if name in trace}
             yield {**shared, **row} if process is None else {**row, "process": process}

@@ -303,12 +303,21 @@ def test_a_document_that_is_written_anew_with_more_in_it_counts_once():
         ({"metrics": {"x": 1}}, "timestamp: None is not a time"),
         ({"timestamp": at(0), "metrics": {"x": "much"}}, "none of the values is a number"),
         ({"resourceSpans": {"a": 1}}, "resourceSpans: expected an array"),
-        ({"spans": [7], "processes": {}}, "spans: expected objects, found 7"),
+        ({"spans": [7], "processes": {}}, "expected a JSON object, found 7"),
     ],
 )
 def test_what_cannot_be_used_is_said(document, says):
     with pytest.raises(IngestError, match=says):
         _requests(document)
+
+
+def test_of_a_document_with_bad_parts_the_good_ones_are_taken():
+    batch = Batch(service="s")
+    rows = {"spans": [ROW, 7, ROW | {"startTime": "noon"}, ROW | {"spanID": "3"}], "processes": {}}
+    complaints = batch.add_usable([SPAN, 7, SPAN | {"name": ""}, rows])
+    assert batch.taken == 3
+    assert len(complaints) == 4
+    assert "'noon' is not a time" in complaints[3]
 
 
 _json = st.recursive(
