@@ -10,13 +10,13 @@ import threading
 import time
 
 import psutil
-from dslmodel.ingest.resources import log_counts, resource_samples
 
 from dslmodel.api.otlp import OtlpApp
 from dslmodel.api.otlp_grpc import serve_grpc
 from dslmodel.api.otlp_http import serve_http
 from dslmodel.ingest.buffer import Buffer
 from dslmodel.ingest.reception import ReceiverStats, Reception
+from dslmodel.ingest.resources import log_counts, resource_samples
 from dslmodel.ingest.spans import decode_spans
 from dslmodel.records import Payload, Signal
 from dslmodel.settings import Limits
