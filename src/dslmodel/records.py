@@ -221,6 +221,14 @@ class SeriesKey(NamedTuple):
     version: str
 
 
+class FollowKey(NamedTuple):
+    """Work that follows from a request: within `service`, under the entry `operation`, a span `follower` ("→ b" = a call to b)."""
+
+    service: str
+    operation: str
+    follower: str
+
+
 class EdgeKey(NamedTuple):
     """A call from one service to another."""
 
@@ -235,7 +243,7 @@ class Columns:
     Latencies are sparse log-bucket histograms (`windows.sketch`): row i owns entries `offset[i]:offset[i + 1]` of `bucket` and `weight`.
     """
 
-    keys: Sequence[Any]  # SeriesKey or EdgeKey
+    keys: Sequence[Any]  # SeriesKey, EdgeKey or FollowKey
     second: NDArray[np.int64]
     key: NDArray[np.int32]  # index into keys
     count: NDArray[np.int64]  # spans seen
@@ -289,10 +297,10 @@ class Tally:
 class WindowBatch:
     """What changed since the last seal, as columns to be added to what is known.
 
-    `series`: every span. `entries`: spans that enter a service (SERVER, CONSUMER, roots, or a parent in another service), by
-    SeriesKey(service, "", 0, version). `calls`: edges with the caller's duration; `gaps`: the same edges with the time between
-    caller and callee (client minus server duration); `self_times`: exclusive time of spans by series, settled some seconds
-    after arrival.
+    `series`: every span. `entries`: spans that enter a service (SERVER, CONSUMER, roots, or a parent in another service).
+    `calls`: edges with the caller's duration; `gaps`: the same edges with the time between caller and callee (client minus server
+    duration). Settled some seconds after arrival, when parents and children are there: `self_times`, exclusive time by series;
+    `settled`, entries again; `follows`, what followed from settled entries, counted in the second that the entry is counted in.
     """
 
     at: int
@@ -301,6 +309,8 @@ class WindowBatch:
     calls: Columns
     gaps: Columns
     self_times: Columns
+    settled: Columns
+    follows: Columns
     exemplars: Sequence[Exemplar]
     watermarks: Sequence[Watermark]
     tally: Tally

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from dslmodel.records import Clause, Pattern
@@ -41,7 +42,7 @@ class Reading:
     count: float  # requests (or calls) in the window
     at: int
     window_seconds: float
-    excess: float = 0.0  # how much of it is too much, in a unit that adds up: ms per second, errors or calls
+    excess: float = 0.0  # how much of it is too much per second, in a unit that adds up: errors or calls
     evidence: Sequence[Clause] = ()
 
 
@@ -69,6 +70,26 @@ class View:
     readings: Sequence[Reading]
     callers: Mapping[str, frozenset[str]]  # {service: services that call it}
     failing: Mapping[str, int]  # services with an open error_spike, and since when
+    open: frozenset[tuple[Pattern, str]] = frozenset()  # (pattern, service) of open findings
+
+
+class Family(StrEnum):
+    """Kinds of trouble whose amounts add up within a kind."""
+
+    ERRORS = "errors"  # failed requests per second
+    TIME = "time"  # milliseconds of exclusive time per second
+    MISSING = "missing"  # calls per second that should have followed
+    RATE = "rate"  # requests per second that should have come
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blame:
+    """So much of the trouble arose in this service itself, in nobody it calls."""
+
+    service: str
+    family: Family
+    amount: float
+    note: str
 
 
 class Detector(Protocol):

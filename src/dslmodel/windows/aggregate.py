@@ -4,9 +4,9 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from dslmodel.clock import SECOND
-from dslmodel.records import Acceptance, EdgeKey, Exemplar, Payload, SeriesKey, SpanDecoder, SpanRow, Tally, Watermark, WindowBatch
+from dslmodel.records import Acceptance, EdgeKey, Exemplar, FollowKey, Payload, SeriesKey, SpanDecoder, SpanRow, Tally, Watermark, WindowBatch
 from dslmodel.windows.columns import Cell, to_columns
-from dslmodel.windows.joins import Joined, Joins, has_gap, is_remote_call
+from dslmodel.windows.joins import Joined, Joins, descendants, has_gap, is_remote_call
 from dslmodel.windows.series import SeriesTable
 from dslmodel.windows.sketch import bucket_of
 
@@ -45,6 +45,8 @@ class ReferenceAggregator:
         self._calls: Cells = {}
         self._gaps: Cells = {}
         self._self_times: Cells = {}
+        self._settled: Cells = {}
+        self._follows: Cells = {}
         self._exemplars: list[Exemplar] = []
         self._exemplar_counts: dict[tuple[str, bool], int] = {}
         self._watermarks: dict[tuple[str, str, str], list[int]] = {}
@@ -65,7 +67,6 @@ class ReferenceAggregator:
                 continue
             if resource.rows:
                 self._mark(resource.service, resource.instance, resource.version, max(row.ended_at for row in resource.rows), received_at)
-            entry_key = None
             for row in resource.rows:
                 self._ring.append((resource.service, row))
                 if row.ended_at < received_at - self._late:
@@ -73,15 +74,13 @@ class ReferenceAggregator:
                     continue
                 self._counts["windowed"] += 1
                 key = self._table.key(resource.service, row.name, row.kind, resource.version, received_at)
-                if entry_key is None:
-                    entry_key = self._table.service_key(resource.service, resource.version)
-                self._count(row, key, entry_key, received_at)
+                self._count(row, key, received_at)
         self._counts["accepted"] += accepted
         if self._joins.is_over_capacity:
             self._settle(received_at)
         return Acceptance(accepted=accepted)
 
-    def _count(self, row: SpanRow, key: SeriesKey, entry_key: SeriesKey, received_at: int) -> None:
+    def _count(self, row: SpanRow, key: SeriesKey, received_at: int) -> None:
         second = min(row.ended_at, received_at + _SKEW_SECONDS * SECOND) // SECOND
         bucket = bucket_of(row.ended_at - row.started_at)
         _cell(self._series, second, key).add(bucket, row.weight, row.is_error)
@@ -92,11 +91,11 @@ class ReferenceAggregator:
             started_at=row.started_at,
             ended_at=row.ended_at,
         )
-        span.is_error, span.weight, span.target = row.is_error, row.weight, row.target
+        span.is_error, span.weight, span.target, span.second = row.is_error, row.weight, row.target, second
         kind = row.kind
         if kind in (_SERVER, _CONSUMER) or (not row.parent_id and kind not in (_CLIENT, _PRODUCER)):
-            span.is_counted = True
-            _cell(self._entries, second, entry_key).add(bucket, row.weight, row.is_error)
+            span.is_entry = True
+            _cell(self._entries, second, key).add(bucket, row.weight, row.is_error)
             self._exemplify(row, key, second)
         for parent, child in self._joins.link(span, received_at):
             self._join(parent, child, received_at)
@@ -107,7 +106,7 @@ class ReferenceAggregator:
     def _join(self, parent: Joined, child: Joined, now: int) -> None:
         if not is_remote_call(parent, child):
             return
-        second = min(child.ended_at, now + _SKEW_SECONDS * SECOND) // SECOND
+        second = child.second
         if child.ended_at < now - 2 * self._late:
             return
         edge = EdgeKey(parent.key.service, child.key.service)
@@ -121,10 +120,9 @@ class ReferenceAggregator:
             self._learn_callee(parent, child.key.service)
         if has_gap(parent, child):
             _cell(self._gaps, second, edge).add(bucket_of(parent.duration - child.duration), child.weight, is_error)
-        if not child.is_counted and child.kind not in (_CLIENT, _PRODUCER):
-            child.is_counted = True
-            entry_key = self._table.service_key(child.key.service, child.key.version)
-            _cell(self._entries, second, entry_key).add(bucket_of(child.duration), child.weight, child.is_error)
+        if not child.is_entry and child.kind not in (_CLIENT, _PRODUCER):
+            child.is_entry = True
+            _cell(self._entries, second, child.key).add(bucket_of(child.duration), child.weight, child.is_error)
 
     # ------------------------------------------------------------ calls whose callee sends no spans
 
@@ -151,7 +149,7 @@ class ReferenceAggregator:
         if callee and callee != span.key.service:
             span.is_counted = True
             edge = EdgeKey(span.key.service, callee)
-            _cell(self._calls, span.ended_at // SECOND, edge).add(bucket_of(span.duration), span.weight, span.is_error)
+            _cell(self._calls, span.second, edge).add(bucket_of(span.duration), span.weight, span.is_error)
 
     # ------------------------------------------------------------ out
 
@@ -168,12 +166,14 @@ class ReferenceAggregator:
             calls=to_columns(self._calls),
             gaps=to_columns(self._gaps),
             self_times=to_columns(self._self_times),
+            settled=to_columns(self._settled),
+            follows=to_columns(self._follows),
             exemplars=tuple(self._exemplars),
             watermarks=tuple(self._watermark(key) for key in sorted(self._touched)),
             tally=self.tally(),
             offenders=self._table.take_offenders(),
         )
-        for cells in (self._series, self._entries, self._calls, self._gaps, self._self_times):
+        for cells in (self._series, self._entries, self._calls, self._gaps, self._self_times, self._settled, self._follows):
             cells.clear()
         self._exemplars = []
         self._exemplar_counts = {}
@@ -192,7 +192,19 @@ class ReferenceAggregator:
         for span in self._joins.settle(now):
             if span.kind == _CLIENT and not span.is_counted:
                 self._count_unjoined(span)
-            _cell(self._self_times, span.ended_at // SECOND, span.key).add(bucket_of(span.self_time()), span.weight, span.is_error)
+            if not span.is_counted:  # the time of a call is its callee's, or the wire's: `calls` and `gaps` have it
+                _cell(self._self_times, span.second, span.key).add(bucket_of(span.self_time()), span.weight, span.is_error)
+            if span.is_entry:
+                self._follow(span)
+
+    def _follow(self, entry: Joined) -> None:
+        """Count what followed from one settled entry."""
+        second, key = entry.second, entry.key
+        _cell(self._settled, second, key).add(bucket_of(entry.duration), entry.weight, entry.is_error)
+        for span in descendants(entry):
+            is_call = span.is_entry or span.key.service != key.service
+            follower = f"→ {span.key.service}" if is_call else span.key.operation
+            _cell(self._follows, second, FollowKey(key.service, key.operation, follower)).add(0, span.weight, span.is_error)
 
     # ------------------------------------------------------------ beside the counts
 

@@ -16,7 +16,7 @@ class Joined:
     """A span in the cache."""
 
     __slots__ = (
-        "arrived_at", "children", "ended_at", "id", "is_counted", "is_error", "is_settled", "key", "kind", "parent_id", "started_at", "target", "weight",
+        "arrived_at", "children", "ended_at", "id", "is_counted", "is_entry", "is_error", "is_settled", "key", "kind", "parent", "parent_id", "second", "started_at", "target", "weight",
     )  # fmt: skip
 
     def __init__(self, *, span_id: bytes, parent_id: bytes, key: SeriesKey, started_at: int, ended_at: int) -> None:
@@ -29,9 +29,12 @@ class Joined:
         self.is_error = False
         self.weight = 1.0
         self.target = ""
-        self.children: list[tuple[int, int]] | None = None
+        self.parent: Joined | None = None
+        self.children: list[Joined] | None = None
         self.arrived_at = 0
-        self.is_counted = False  # as a call, or as an entry
+        self.second = 0  # the window it is counted in
+        self.is_entry = False
+        self.is_counted = False  # as a call
         self.is_settled = False
 
     @property
@@ -44,7 +47,7 @@ class Joined:
         if self.children is None:
             return self.duration
         covered, reached = 0, self.started_at
-        for start, end in sorted(self.children):
+        for start, end in sorted((child.started_at, child.ended_at) for child in self.children):
             begin, stop = max(start, reached), min(end, self.ended_at)
             if stop > begin:
                 covered += stop - begin
@@ -88,7 +91,8 @@ class Joins:
     def _adopt(parent: Joined, child: Joined) -> None:
         if parent.children is None:
             parent.children = []
-        parent.children.append((child.started_at, child.ended_at))
+        parent.children.append(child)
+        child.parent = parent
 
     def settle(self, now: int) -> Iterator[Joined]:
         """Spans whose children should all have arrived by `now`, each once; then forgets what is older than is kept."""
@@ -103,6 +107,7 @@ class Joins:
 
     def _forget(self) -> None:
         span = self._order.popleft()
+        span.parent = span.children = None  # no reference cycles: memory is given back at once
         self._spans.pop(span.id, None)
         if span.parent_id:
             waiting = self._waiting.get(span.parent_id)
@@ -116,6 +121,16 @@ class Joins:
     def is_over_capacity(self) -> bool:
         """More spans than the cache may hold; `settle` brings it back."""
         return len(self._order) > self._capacity
+
+
+def descendants(entry: Joined) -> Iterator[Joined]:
+    """Spans under `entry` that other services' entries do not own: its own work, and the calls it makes."""
+    pending = list(entry.children or ())
+    while pending:
+        span = pending.pop()
+        yield span
+        if span.key.service == entry.key.service and not span.is_entry:
+            pending.extend(span.children or ())
 
 
 def is_remote_call(parent: Joined, child: Joined) -> bool:

@@ -37,19 +37,13 @@ class SeriesTable:
         self._used_at[known] = now
         return known
 
-    def service_key(self, service: str, version: str) -> SeriesKey:
-        """The series of a service's entries."""
-        if service not in self._operations and len(self._operations) >= self._max_services:
-            service, version = OTHER, ""
-        return SeriesKey(service, "", 0, version)
-
     def _admit(self, key: SeriesKey) -> SeriesKey:
         if key.service not in self._operations and len(self._operations) >= self._max_services:
             return SeriesKey(OTHER, OTHER, key.kind, "")
         if self._operations[key.service] >= self._max_operations or len(self._used_at) >= self._max_series:
             return SeriesKey(key.service, OTHER, key.kind, key.version)
         self._operations[key.service] += 1
-        self._known[tuple(key)] = key
+        self._known[key] = key
         return key
 
     def forget_idle(self, now: int) -> None:
@@ -57,7 +51,7 @@ class SeriesTable:
         idle = [key for key, used in self._used_at.items() if used + _IDLE_SECONDS * SECOND < now]
         for key in idle:
             del self._used_at[key]
-            if self._known.pop(tuple(key), None) is not None:
+            if self._known.pop(key, None) is not None:
                 self._operations[key.service] -= 1
                 if not self._operations[key.service]:
                     del self._operations[key.service]

@@ -1,0 +1,120 @@
+"""The stage as one object: batches and windows in, changed findings and incidents out, once a tick."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dslmodel.clock import SECOND
+from dslmodel.detect.base import Detector, Judgement, Reading, View
+from dslmodel.detect.incidents import Incidents
+from dslmodel.detect.stream import Stream
+from dslmodel.detect.stream_blame import blame
+from dslmodel.detect.stream_readings import StreamReadings
+from dslmodel.detect.tracker import Tracker
+from dslmodel.records import Exemplar, Finding, Incident, Pattern, TelemetryHealth, WindowBatch
+
+_MAX_EXEMPLARS = 5
+_MARGIN_SECONDS = 60  # around trouble, in which nothing is learnt as normal
+
+
+class DetectionOptions(NamedTuple):
+    """What detection is built with."""
+
+    min_spans: int = 100
+    min_seconds: float = 300.0
+    settle_seconds: float = 6.0
+    retention_hours: float = 168.0
+    max_findings: int = 10_000
+
+
+class Changes(NamedTuple):
+    """What one tick changed."""
+
+    findings: Sequence[Finding]
+    incidents: Sequence[Incident]
+    faults: Mapping[str, str]  # {detector: why it was skipped}
+
+
+class Detection:
+    """Owns baselines, open findings and incidents. One writer; takes `now`, reads no clock."""
+
+    def __init__(self, detectors: Sequence[Detector], options: DetectionOptions) -> None:
+        self._detectors = detectors
+        self.stream = Stream(min_spans=options.min_spans, min_seconds=options.min_seconds, settle_seconds=options.settle_seconds)
+        self._readings = StreamReadings(self.stream)
+        self.tracker = Tracker(retention_hours=options.retention_hours, max_findings=options.max_findings)
+        self.incidents = Incidents(retention_hours=options.retention_hours, max_incidents=options.max_findings)
+        self._exemplars: dict[str, list[Exemplar]] = {}
+        self._trouble: dict[str, int] = {}  # service: last second at which it was in trouble
+
+    def tick(self, batch: WindowBatch, now: int) -> Changes:
+        """Judge what is known at `now`."""
+        self.stream.observe(batch)
+        self._keep_exemplars(batch.exemplars)
+        open_findings = self.tracker.open()
+        watched = {f.service for f in open_findings}
+        readings = self._readings.read(now, watched)
+        graph = self.graph()
+        faults: dict[str, str] = {}
+        view = View(
+            now=now,
+            readings=readings,
+            callers=graph,
+            failing={f.service: f.started_at for f in open_findings if f.pattern is Pattern.ERROR_SPIKE},
+            open=frozenset((f.pattern, f.service) for f in open_findings),
+        )
+        changed = self.tracker.update(self._judge(view, faults), self._exemplar_ids(), now)
+        blames = list(blame(self.stream, now, readings)) if changed or open_findings else []
+        incidents = self.incidents.update(changed, blames, readings, graph, now)
+        self._note_trouble(now // SECOND, readings)
+        self.stream.learn(now, self._is_clean)
+        self._readings.learn(now, self._is_clean)
+        return Changes(changed, incidents, faults)
+
+    def _judge(self, view: View, faults: dict[str, str]) -> list[Judgement]:
+        judgements: list[Judgement] = []
+        for detector in self._detectors:
+            try:
+                judgements += detector.inspect(view)
+            except Exception as error:  # noqa: BLE001  # one faulty detector must not blind the others
+                faults[detector.pattern] = f"{type(error).__name__}: {error}"
+        return judgements
+
+    def _note_trouble(self, second: int, readings: Sequence[Reading]) -> None:
+        for finding in self.tracker.open():
+            self._trouble[finding.service] = second
+        for reading in readings:
+            if reading.z is not None and reading.z >= reading.limit:
+                self._trouble[reading.subject.service] = second
+        if second % 600 == 0:
+            self._trouble = {s: at for s, at in self._trouble.items() if at > second - 3600}
+
+    def _is_clean(self, service: str, second: int) -> bool:
+        """Nothing was wrong with the service from a minute before `second` until now."""
+        return self._trouble.get(service, -_MARGIN_SECONDS) < second - _MARGIN_SECONDS
+
+    def graph(self) -> dict[str, frozenset[str]]:
+        """{service: services that call it}."""
+        return {server: frozenset(clients) for server, clients in self.stream.callers.items()}
+
+    def learning(self) -> tuple[str, ...]:
+        """Services whose baseline is not ready."""
+        return self._readings.learning()
+
+    def telemetry_health(self, now: int) -> TelemetryHealth:
+        """Whether the data can be trusted."""
+        return self.stream.arrivals.health(now)
+
+    def _keep_exemplars(self, exemplars: Sequence[Exemplar]) -> None:
+        for exemplar in exemplars:
+            kept = self._exemplars.setdefault(exemplar.key.service, [])
+            kept.append(exemplar)
+            if len(kept) > 4 * _MAX_EXEMPLARS:
+                kept.sort(key=lambda e: (e.is_error, e.second, e.duration_ms))
+                del kept[: 2 * _MAX_EXEMPLARS]
+
+    def _exemplar_ids(self) -> dict[str, tuple[str, ...]]:
+        return {
+            service: tuple(e.trace_id for e in sorted(kept, key=lambda e: (not e.is_error, -e.second, -e.duration_ms))[:_MAX_EXEMPLARS])
+            for service, kept in self._exemplars.items()
+        }
+

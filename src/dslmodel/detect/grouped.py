@@ -1,0 +1,52 @@
+"""Readings of one service -> a judgement, the same way for every detector that works on readings."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from dslmodel.clock import SECOND
+from dslmodel.detect.base import Judgement, Reading, clauses_of, strength
+from dslmodel.records import Pattern
+
+HOLD_RATIO = 0.5  # an open finding stays while half of what opened it is left: opening and closing are different conditions
+_MAX_CLAUSES = 20
+
+
+def judge_services(pattern: Pattern, readings: Iterable[Reading], fire_shift: Mapping[str, float], describe: Callable[[Reading], str]) -> Iterable[Judgement]:
+    """One judgement per service that has readings of the signals in `fire_shift` ({signal: smallest shift that matters})."""
+    by_service: dict[str, list[Reading]] = {}
+    for reading in readings:
+        if reading.signal in fire_shift:
+            by_service.setdefault(reading.subject.service, []).append(reading)
+    for service in sorted(by_service):
+        yield _judge(pattern, service, by_service[service], fire_shift, describe)
+
+
+def _judge(
+    pattern: Pattern, service: str, readings: Sequence[Reading], fire_shift: Mapping[str, float], describe: Callable[[Reading], str]
+) -> Judgement:
+    def ratio(reading: Reading) -> float:
+        """Over 1: fires. The deviation and the shift must both be enough."""
+        if reading.z is None:
+            return 0.0
+        return min(reading.z / reading.limit, reading.shift / fire_shift[reading.signal])
+
+    current: dict[tuple[object, str], Reading] = {}
+    for reading in readings:  # the shortest window tells whether it goes on
+        place = (reading.subject, reading.signal)
+        if place not in current or reading.window_seconds < current[place].window_seconds:
+            current[place] = reading
+    going_on = {place for place, reading in current.items() if ratio(reading) >= HOLD_RATIO}
+    firing = [r for r in readings if ratio(r) >= 1.0 and (r.subject, r.signal) in going_on]
+    best = max(firing or readings, key=lambda r: (ratio(r), r.subject, r.signal))
+    shown = sorted(firing or [best], key=lambda r: -ratio(r))
+    return Judgement(
+        pattern=pattern,
+        service=service,
+        operation=best.subject.label,
+        fires=bool(firing),
+        holds=bool(going_on),
+        score=round(strength(best.z or 0.0, best.limit), 4),
+        started_at=best.at - round((min(r.window_seconds for r in firing) if firing else best.window_seconds) * SECOND),
+        window_seconds=best.window_seconds,
+        summary=describe(best),
+        clauses=tuple(clause for r in shown for clause in clauses_of(r, fire_shift[r.signal]))[:_MAX_CLAUSES],
+    )

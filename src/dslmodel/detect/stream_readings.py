@@ -1,0 +1,297 @@
+"""Per-second sums -> readings: sliding windows of several lengths, each against what the same statistic did before.
+
+A shift's deviation is z = (shift - median) / sqrt(scale^2 + floor^2 + variance / n): the history says how much the statistic wanders
+by itself, the last term how much a window of n requests wanders by chance. Errors: the likelihood ratio of a binomial,
+z = sqrt(2 n KL(k/n || p)) (Chernoff's bound of its tail is exp(-z^2/2)), n = requests seen, so that sampling doesn't make certain.
+Counts: 2 sqrt(n) has variance 1 for a Poisson count (Anscombe 1948).
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dslmodel.clock import SECOND
+from dslmodel.detect.base import Reading, Subject
+from dslmodel.detect.rings import Floats
+from dslmodel.detect.stream import ERRORS, EXPECTED, KNOWN, RAW, SHIFT, TAIL, TAIL_VARIANCE, VARIANCE, WEIGHT, Stream
+from dslmodel.records import EdgeKey, FollowKey
+
+LIMITS = {10: 9.0, 30: 7.0, 60: 6.0}  # window seconds: deviation from which it convinces; short windows wander more
+ERROR_LIMIT = 6.4  # tail < 1e-9
+RATE_WINDOW = 30
+RATE_LIMIT = 6.0
+FOLLOW_LIMIT = 5.0
+SETTLING_SECONDS = 10
+_FLOOR = 0.05
+_TAIL_FLOOR = 0.02
+_ERROR_FLOOR = 0.03  # of asin(sqrt(ratio))
+_FOLLOW_FLOOR = 0.05
+_MIN_KNOWN = 3.0
+_MIN_HISTORY = 5
+_MIN_EXPECTED = 8.0  # calls, below which a missing one says little
+
+
+class Statistic(NamedTuple):
+    """One signal of many subjects in one window."""
+
+    signal: str
+    window: int
+    names: Sequence[tuple[str, ...]]
+    value: Floats  # what the history is of
+    noise: Floats  # variance by chance
+    floor: float
+    limit: float
+    enough: Floats  # requests that the value rests on
+
+
+class StreamReadings:
+    """Reads a `Stream`; owns the samples that wait in quarantine before they are history."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._samples: list[tuple[tuple[str, ...], Hashable, float]] = []
+        self._waiting: list[tuple[int, list[tuple[tuple[str, ...], Hashable, float]]]] = []
+        self._ready: set[str] = set()
+
+    # ------------------------------------------------------------ readings
+
+    def read(self, now: int, watched: set[str]) -> list[Reading]:
+        """Readings worth a detector's look: those at half their limit, and all of `watched` services."""
+        second = now // SECOND
+        self._samples = []
+        readings: list[Reading] = []
+        if second - self._stream.arrivals.alive_since < SETTLING_SECONDS:
+            return readings  # the first data after a silence are those of what was quick to restart, or to export
+        for window, limit in LIMITS.items():
+            readings += self._levels(second, window, limit, watched)
+            readings += self._errors(second, window, watched)
+        readings += self._rates(second, now, watched)
+        readings += self._follows(second, now, watched)
+        return readings
+
+    def _levels(self, second: int, window: int, limit: float, watched: set[str]) -> Iterable[Reading]:
+        stream = self._stream
+        for name, ring in (("latency", stream.services), ("call_latency", stream.edges), ("gap", stream.gaps)):
+            if not ring.keys:
+                continue
+            total = ring.total(second - window, second)
+            names = [_names(key) for key in ring.keys]
+            known = np.maximum(total[:, KNOWN], 1e-9)
+            shift = Statistic(f"{name}_shift", window, names, total[:, SHIFT] / known, total[:, VARIANCE] / known**2, _FLOOR, limit, total[:, KNOWN])
+            yield from self._judge(shift, second, watched)
+            if name != "gap":
+                tail = Statistic(
+                    f"{name}_tail", window, names, total[:, TAIL] / known, total[:, TAIL_VARIANCE] / known**2, _TAIL_FLOOR, limit, total[:, KNOWN]
+                )
+                yield from self._judge(tail, second, watched)
+
+    def _judge(self, s: Statistic, second: int, watched: set[str]) -> Iterable[Reading]:
+        """Compare with history, note samples, and make readings of what stands out."""
+        keys = [(names, s.signal, s.window) for names in s.names]
+        center, scale, count = self._stream.history.normal(keys)
+        usable = s.enough >= _MIN_KNOWN
+        z = (s.value - center) / np.sqrt(scale**2 + s.floor**2 + s.noise)
+        for i in np.flatnonzero(usable).tolist():
+            self._samples.append((s.names[i], keys[i], float(s.value[i])))
+            is_watched = s.names[i][-1] in watched
+            if not is_watched and z[i] < 0.5 * s.limit:
+                continue
+            learning = count[i] < _MIN_HISTORY or not self._is_ready(s.names[i])
+            yield Reading(
+                subject=_subject(s.names[i]),
+                signal=s.signal,
+                value=float(np.exp(s.value[i])),
+                normal=float(np.exp(center[i])),
+                shift=float(s.value[i] - center[i]),
+                z=None if learning else float(z[i]),
+                limit=s.limit,
+                count=float(s.enough[i]),
+                at=second * SECOND,
+                window_seconds=s.window,
+            )
+
+    def _errors(self, second: int, window: int, watched: set[str]) -> Iterable[Reading]:
+        stream = self._stream
+        for ring in (stream.services, stream.operations, stream.edges):
+            if not ring.keys:
+                continue
+            is_operation = ring is stream.operations
+            total = ring.total(second - window, second)
+            seen, weight = total[:, RAW], np.maximum(total[:, WEIGHT], 1e-9)
+            ratio = np.clip(total[:, ERRORS] / weight, 0.0, 1.0)
+            expected = np.clip(total[:, EXPECTED] / weight, 1e-6, 0.999)
+            z = np.where(ratio > expected, np.sqrt(2.0 * seen * _divergence(ratio, expected)), 0.0)
+            names = [_names(key) for key in ring.keys]
+            spread = np.arcsin(np.sqrt(ratio))
+            if not is_operation:
+                keys = [(name, "error_ratio", window) for name in names]
+                center, scale, _ = stream.history.normal(keys)
+                wander = (spread - center) / np.sqrt(scale**2 + _ERROR_FLOOR**2 + 0.25 / np.maximum(seen, 1.0))
+                z = np.minimum(z, 1.3 * np.maximum(wander, 0.0))
+                self._samples += [(names[i], keys[i], float(spread[i])) for i in np.flatnonzero(seen > 0).tolist()]
+            for i in np.flatnonzero(seen > 0).tolist():
+                if (names[i][0] if is_operation else names[i][-1]) not in watched and z[i] < 0.5 * ERROR_LIMIT:
+                    continue
+                subject = Subject(names[i][0], "", names[i][1]) if is_operation else _subject(names[i])
+                yield Reading(
+                    subject=subject,
+                    signal="error_ratio",
+                    value=float(ratio[i]),
+                    normal=float(expected[i]),
+                    shift=float(ratio[i] - expected[i]),
+                    z=float(z[i]) if self._is_ready(names[i] if not is_operation else names[i][:1]) else None,
+                    limit=ERROR_LIMIT,
+                    count=float(seen[i]),
+                    at=second * SECOND,
+                    window_seconds=window,
+                    excess=float(total[i, ERRORS] - total[i, EXPECTED]) / window,
+                )
+
+    # ------------------------------------------------------------ what no longer comes
+
+    def _rates(self, second: int, now: int, watched: set[str]) -> Iterable[Reading]:
+        stream = self._stream
+        arrivals = stream.arrivals
+        lags = arrivals.lags()
+        names: list[tuple[str, ...]] = []
+        counts: list[float] = []
+        slots = {key: i for i, key in enumerate(stream.services.keys)}
+        totals: dict[int, Floats] = {}
+        for service in sorted(str(key) for key in slots):
+            lag = lags.get(service, 20)
+            last = min(second, arrivals.newest) - lag
+            if last - RATE_WINDOW <= max(arrivals.alive_since, stream.first_seen.get(service, second)) or arrivals.is_silent(now):
+                continue
+            if last not in totals:
+                totals[last] = stream.services.total(last - RATE_WINDOW, last)
+            names.append((service,))
+            counts.append(float(totals[last][slots[service], WEIGHT]))
+        if not names:
+            return
+        root = 2.0 * np.sqrt(np.array(counts))
+        keys = [(name, "throughput", RATE_WINDOW) for name in names]
+        center, scale, known = stream.history.normal(keys)
+        z = (center - root) / np.sqrt(scale**2 + 1.0)
+        for i, name in enumerate(names):
+            self._samples.append((name, keys[i], float(root[i])))
+            if name[0] not in watched and z[i] < 0.5 * RATE_LIMIT:
+                continue
+            ready = known[i] >= _MIN_HISTORY and self._is_ready(name) and (counts[i] > 0 or arrivals.others_alive(name[0], now))
+            normal = (center[i] / 2.0) ** 2
+            yield Reading(
+                subject=_subject(name),
+                signal="throughput",
+                value=counts[i] / RATE_WINDOW,
+                normal=normal / RATE_WINDOW,
+                shift=1.0 - counts[i] / max(normal, 1e-9),
+                z=float(z[i]) if ready else None,
+                limit=RATE_LIMIT,
+                count=counts[i],
+                at=second * SECOND,
+                window_seconds=RATE_WINDOW,
+            )
+
+    def _follows(self, second: int, now: int, watched: set[str]) -> Iterable[Reading]:
+        """Work that used to follow from a request and no longer does, by kind of request."""
+        stream = self._stream
+        if not stream.follows.keys or stream.arrivals.is_silent(now):
+            return
+        lag = round(stream.settle_seconds) + max(stream.arrivals.lags().values(), default=2)
+        first = second - lag - RATE_WINDOW
+        if first <= stream.arrivals.alive_since:
+            return
+        settled = dict(zip(stream.settled.keys, stream.settled.total(first, second - lag)[:, 0].tolist(), strict=True))
+        found = stream.follows.total(first, second - lag)[:, 0]
+        followers = [key for key in stream.follows.keys if isinstance(key, FollowKey)]
+        asked = np.array([settled.get((key.service, key.operation), 0.0) for key in followers])
+        enough = np.flatnonzero(asked >= _MIN_KNOWN)
+        keys = [((followers[i].service,), "follows", *followers[i][1:]) for i in enough.tolist()]
+        center, scale, known = stream.history.normal(keys)
+        for at, i in enumerate(enough.tolist()):
+            key, requests, follows = followers[i], float(asked[i]), float(found[i])
+            ratio = follows / requests
+            self._samples.append(((key.service,), keys[at], ratio))
+            usual = float(center[at])
+            z = _missing_deviation(ratio, usual, requests, float(scale[at]))
+            known_well = usual * requests >= _MIN_EXPECTED or (usual > 0.9 and requests >= 0.5 * _MIN_EXPECTED)
+            if key.service not in watched and (z < 0.5 * FOLLOW_LIMIT or not known_well):
+                continue
+            yield Reading(
+                subject=Subject(key.service, "", key.follower),
+                signal="follows",
+                value=ratio,
+                normal=usual,
+                shift=1.0 - ratio / max(usual, 1e-9),
+                z=z if known[at] >= _MIN_HISTORY and known_well and self._is_ready((key.service,)) else None,
+                limit=FOLLOW_LIMIT,
+                count=requests,
+                at=second * SECOND,
+                window_seconds=RATE_WINDOW,
+                excess=max(0.0, usual * requests - follows) / RATE_WINDOW,
+            )
+
+    # ------------------------------------------------------------ learning
+
+    def learn(self, now: int, is_clean: Callable[[str, int], bool]) -> None:
+        """Once a block, after `read`: keep this tick's values, and learn those that have left quarantine clean."""
+        second = now // SECOND
+        stream = self._stream
+        if second % stream.block_seconds:
+            return
+        self._waiting.append((second, self._samples))
+        while self._waiting and self._waiting[0][0] <= second - stream.quarantine_seconds:
+            at, samples = self._waiting.pop(0)
+            for names, key, value in samples:
+                if all(is_clean(name, at) for name in names):
+                    stream.history.learn(key, value)
+        self._ready = self._find_ready(second)
+
+    def _find_ready(self, second: int) -> set[str]:
+        stream = self._stream
+        seen: dict[str, float] = {}
+        for key, profile in stream.requests.items():
+            service = str(key[0])  # type: ignore[index]  # keys of requests are SeriesKey
+            seen[service] = seen.get(service, 0.0) + profile.seen
+        return {
+            service
+            for service, first in stream.first_seen.items()
+            if second - first >= stream.min_seconds and seen.get(service, 0.0) >= stream.min_spans
+        }
+
+    def learning(self) -> tuple[str, ...]:
+        """Services seen whose baseline can't raise a finding yet."""
+        return tuple(sorted(set(self._stream.first_seen) - self._ready))
+
+    def _is_ready(self, names: tuple[str, ...]) -> bool:
+        if len(names) == 1:
+            return names[0] in self._ready
+        profile = self._stream.calls.get(EdgeKey(*names))
+        return profile is not None and profile.seen >= self._stream.min_spans and names[0] in self._ready
+
+
+def _missing_deviation(ratio: float, usual: float, requests: float, scale: float) -> float:
+    """How far `ratio` followers per request are below `usual`: likelihood ratio (binomial up to one, Poisson beyond), and the history's scale."""
+    if ratio >= usual or usual <= 0.0:
+        return 0.0
+    if usual <= 1.0:
+        deviance = 2.0 * requests * float(_divergence(np.array(ratio), np.array(min(usual, 0.999))))
+    else:
+        deviance = 2.0 * requests * (usual - ratio + (ratio * np.log(ratio / usual) if ratio > 0 else 0.0))
+    by_chance = 1.0 / max(deviance, 1e-12)
+    by_habit = ((scale + _FOLLOW_FLOOR * usual) / (usual - ratio)) ** 2
+    return float(1.0 / np.sqrt(by_chance + by_habit))
+
+
+def _names(key: Any) -> tuple[str, ...]:
+    return (key,) if isinstance(key, str) else tuple(key)
+
+
+def _subject(names: tuple[str, ...]) -> Subject:
+    return Subject(names[0]) if len(names) == 1 else Subject(names[1], names[0])
+
+
+def _divergence(ratio: Floats, expected: Floats) -> Floats:
+    """Kullback-Leibler divergence of Bernoulli laws."""
+    inner = np.clip(ratio, 1e-12, 1.0 - 1e-12)
+    return np.asarray(inner * np.log(inner / expected) + (1.0 - inner) * np.log((1.0 - inner) / (1.0 - expected)))
