@@ -28,7 +28,7 @@ class Novelty(Protocol):
 
 
 class Batch:
-    """Documents collected into as few export requests as they need: one of spans, one of metrics, and OTLP requests as they are.
+    """Documents collected into as few export requests as they need: one a signal for OTLP, one of plain spans, one of plain metrics.
 
     Args:
         service: service.name of what names none.
@@ -43,7 +43,7 @@ class Batch:
         self._service = service
         self._not_before = not_before
         self._novelty = novelty
-        self._requests: list[tuple[Signal, dict[str, Any]]] = []
+        self._resources: dict[str, list[dict[str, Any]]] = {}  # of OTLP requests, by root key
         self._spans: dict[bytes, tuple[Mapping[str, Any], list[dict[str, Any]]]] = {}  # by resource
         self._metrics: dict[bytes, tuple[Mapping[str, Any], list[dict[str, Any]]]] = {}
         self._occurrences: Counter[int] = Counter()
@@ -69,7 +69,7 @@ class Batch:
 
     def requests(self) -> list[tuple[Signal, dict[str, Any]]]:
         """The export requests, ready to be queued."""
-        found = list(self._requests)
+        found: list[tuple[Signal, dict[str, Any]]] = [(ROOT_KEYS[key], {key: resources}) for key, resources in self._resources.items()]
         if self._spans:
             found.append((Signal.TRACES, {"resourceSpans": list(_resources(self._spans, "scopeSpans", "spans"))}))
         if self._metrics:
@@ -82,7 +82,7 @@ class Batch:
         roots = [key for key in ROOT_KEYS if key in document]
         if roots:
             for key in roots:
-                self._add_request({key: document[key]}, ROOT_KEYS[key])
+                self._add_request(document, key)
         elif isinstance(document.get("metrics"), Mapping):
             self._add_metrics(document)
         elif is_plain_span(document):
@@ -95,29 +95,33 @@ class Batch:
 
     # ------------------------------------------------------------ OTLP
 
-    def _add_request(self, document: dict[str, Any], signal: Signal) -> None:
+    def _add_request(self, document: Mapping[str, Any], key: str) -> None:
+        """Requests that are written one by one, perhaps with a span each, are put together: what comes after costs by the request."""
+        signal = ROOT_KEYS[key]
         check_shape(document, signal)
+        resources = document[key] or []
         newest = newest_time(document, signal)
         if newest and newest < self._not_before:
             self.history += 1
-        elif signal is Signal.TRACES:
-            self._add_new_spans(document)
-        elif self._is_new(document):
-            self.taken += 1
-            self._requests.append((signal, document))
+            return
+        if signal is Signal.TRACES:
+            taken = self._keep_new_spans(resources)
+        else:
+            taken = int(self._is_new(resources))
+        self.taken += taken
+        if taken:
+            self._resources.setdefault(key, []).extend(resources)
 
-    def _add_new_spans(self, document: dict[str, Any]) -> None:
+    def _keep_new_spans(self, resources: list[dict[str, Any]]) -> int:
         taken = 0
-        for resource in document["resourceSpans"] or ():
+        for resource in resources:
             for scope in resource.get("scopeSpans") or ():
                 spans = scope.get("spans") or []
                 fresh = [span for span in spans if self._is_new_span(span)]
                 taken += len(fresh)
                 if len(fresh) < len(spans):
                     scope["spans"] = fresh
-        self.taken += taken
-        if taken:
-            self._requests.append((Signal.TRACES, document))
+        return taken
 
     # ------------------------------------------------------------ spans
 

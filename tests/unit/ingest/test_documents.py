@@ -257,6 +257,12 @@ def test_otlp_requests_go_through_as_they_are():
     assert _requests(*[item.message for item in items]) == [(item.signal, item.message) for item in items]
 
 
+def test_small_otlp_requests_are_put_together():
+    documents = [payload([span(name, at(0), 1)], encoding=Encoding.JSON).message for name in "abc"]
+    ((_, request),) = _requests(*documents)
+    assert request == {"resourceSpans": [resource for document in documents for resource in document["resourceSpans"]]}
+
+
 def test_spans_of_several_services_share_one_request():
     ((_, request),) = _requests(SPAN | {"service": "a"}, SPAN | {"service": "b"}, SPAN | {"service": "a", "name": "more"})
     assert [len(resource["scopeSpans"][0]["spans"]) for resource in request["resourceSpans"]] == [2, 1]
