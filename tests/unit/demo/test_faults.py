@@ -1,8 +1,8 @@
 import pytest
-from tests.unit.demo.builders import START, fault_called, incident, seen
 
 from dslmodel.demo.faults import FAULTS, Verdict, diagnose, judge
 from dslmodel.demo.topology import SERVICES
+from tests.unit.demo.builders import START, fault_called, incident, seen
 
 
 def test_four_faults_show_four_patterns_on_services_that_exist():

@@ -1,10 +1,13 @@
+import json
 from html.parser import HTMLParser
+from importlib.resources import files
 
+import jsonschema
 import pytest
-from tests.unit.demo.builders import report, result, seen
 
 from dslmodel.demo.faults import Verdict
 from dslmodel.demo.page import page
+from tests.unit.demo.builders import report, result, seen
 
 
 def test_times_are_from_the_start_of_the_fault_and_from_the_repair():
@@ -56,3 +59,10 @@ def test_page_stands_alone_and_escapes_what_it_shows(verdict):
     assert not read.links
     assert not {"script", "i", "storefront"} & set(read.tags)
     assert verdict.value in read.text
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_data_follow_the_shipped_schema(verdict):
+    schema = json.loads(files("dslmodel.cli").joinpath("schemas", "telemetry_demo_8020.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(report(result("errors", verdict), unprovoked=[seen("error_spike", "cart")]).data(), schema)

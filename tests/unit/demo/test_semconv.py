@@ -4,9 +4,9 @@ from typing import Any
 import yaml
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from tests.unit.demo.builders import report
 
 from dslmodel.demo.run import OWN_RESOURCE, SPAN_NAME
+from tests.unit.demo.builders import report
 
 REGISTRY = Path(__file__).parents[3] / "semconv"
 TYPES = {"string": str, "int": int, "double": float, "boolean": bool}
