@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 KIB, MIB = 2**10, 2**20
+_SQLITE = "sqlite:///"
 
 
 def _size(value: object) -> object:
@@ -35,6 +36,12 @@ def _pairs(value: object) -> object:
 
 def _blank_is_none(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
+
+
+def _sqlite_url(value: str | None) -> str | None:
+    if value is not None and (not value.startswith(_SQLITE) or value == _SQLITE):
+        raise ValueError(f"must be {_SQLITE}PATH (four slashes for an absolute path)")
+    return value
 
 
 def _weights(*names: str) -> AfterValidator:
@@ -225,5 +232,9 @@ class Settings(Group):
     health: Health = Health()
     remediation: Remediation = Remediation()
     security: Security = Security()
-    database_url: OptionalText = None
-    """Where the journal is kept. Unset: SQLite in `<coordination directory>/.dslmodel/state.db`."""
+    database_url: Annotated[str | None, BeforeValidator(_blank_is_none), AfterValidator(_sqlite_url)] = None
+    """Where findings, incidents and baselines are kept: sqlite:///PATH. Unset: `<coordination directory>/.dslmodel/state.db`."""
+
+    def database_file(self, state_directory: Path) -> Path:
+        """The SQLite file, given the state directory it is in when nothing else is set."""
+        return state_directory / "state.db" if self.database_url is None else Path(self.database_url.removeprefix(_SQLITE))

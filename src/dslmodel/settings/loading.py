@@ -133,6 +133,14 @@ def value_of(settings: Settings, path: str) -> Any:
     return value
 
 
+def description(path: str) -> str:
+    """What a setting means."""
+    group, _, name = path.rpartition(".")
+    model = Settings.model_fields[group].annotation if group else Settings
+    text = model.model_fields[name].description if isinstance(model, type) and issubclass(model, Group) else None
+    return " ".join((text or "").split())
+
+
 def _validate(layers: Layers) -> Settings | None:
     document: dict[str, Any] = {}
     for path, value in layers.values.items():

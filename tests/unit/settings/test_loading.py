@@ -153,6 +153,7 @@ BAD = [
     ({"DSLMODEL_HEALTH_STREAM_WEIGHTS": "error=x,latency=1,throughput=0,pattern=0"}, "error must be a valid number"),
     ({"DSLMODEL_BIND": "0.0.0.0"}, "DSLMODEL_BIND=0.0.0.0: a bind address that other machines reach needs token_file"),
     ({"DSLMODEL_SERVER_TLS_KEY": "k.pem"}, "DSLMODEL_SERVER_TLS_KEY=k.pem: tls_certificate and tls_key go together"),
+    ({"DSLMODEL_DATABASE_URL": "postgresql://u:p@h/d"}, "DSLMODEL_DATABASE_URL=********: must be sqlite:///PATH"),
     ({"DSLMODEL_LIMITS_INFLATED_BYTES": "1MiB"}, "DSLMODEL_LIMITS_INFLATED_BYTES=1MiB: inflated_bytes must be at least body_bytes"),
 ]
 
@@ -257,6 +258,11 @@ def test_an_unusual_confidence_threshold_is_a_warning(home, value, unusual):
 @pytest.mark.parametrize("bind", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"])
 def test_loopback_needs_no_token(bind):
     assert Server(bind=bind).token_file is None
+
+
+def test_the_database_is_in_the_state_directory_unless_set(tmp_path):
+    assert Settings().database_file(tmp_path) == tmp_path / "state.db"
+    assert str(Settings(database_url="sqlite:////var/lib/x.db").database_file(tmp_path)) == "/var/lib/x.db"
 
 
 def test_groups_are_frozen():
