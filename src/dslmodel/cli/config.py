@@ -1,8 +1,11 @@
 """`dsl init`, `dsl doctor`, `dsl config view` and `dsl config check`. They need no daemon."""
 
 from pathlib import Path
+from typing import Annotated
 
-from dslmodel.cli.output import CONFIGURATION, DEFAULT_COORD_DIR, FAILED, SUCCESS, Reply
+from cyclopts import Parameter
+
+from dslmodel.cli.output import CONFIGURATION, FAILED, SUCCESS, Context, Reply
 
 
 def init(*, force: bool = False) -> Reply:
@@ -53,15 +56,14 @@ def check() -> Reply:
     return Reply(data=data, text=text, errors=errors, warnings=checked.warnings, exit_code=CONFIGURATION if errors else SUCCESS)
 
 
-def doctor(*, coord_dir: Path = DEFAULT_COORD_DIR) -> Reply:
+def doctor(*, context: Annotated[Context, Parameter(parse=False)]) -> Reply:
     """Check this machine and installation; every problem comes with its fix. Exits 1 when something fails.
 
-    Args:
-        coord_dir: The coordination directory to look at. Nothing is created in it.
+    Creates nothing, neither the coordination directory nor anything in it.
     """
     from dslmodel.cli.doctor import examine
 
-    checks = examine(coord_dir)
+    checks = examine(context.coord_dir)
     failed = [check for check in checks if check.status == "fail"]
     counts = {status: sum(check.status == status for check in checks) for status in ("ok", "warn", "fail")}
     text = [line for check in checks for line in check.lines()]

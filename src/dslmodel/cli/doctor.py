@@ -269,7 +269,8 @@ def _answer(api: str) -> str:
     import socket
 
     parts = urlsplit(api if "://" in api else f"//{api}")
-    host, port = parts.hostname or "127.0.0.1", parts.port or 0
+    # A daemon that listens on all addresses is reached on this machine's own.
+    host, port = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(parts.hostname or "", parts.hostname or "127.0.0.1"), parts.port or 0  # noqa: S104
     try:
         if parts.scheme == "https":
             socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()

@@ -1,11 +1,15 @@
 """`init`, `config view` and `config check`: what they write, show and refuse."""
 
+import json
 import tomllib
+from importlib.resources import files
 
+import jsonschema
 import pytest
 
 from dslmodel.cli import config
 from dslmodel.cli.config_file import commented, for_this_machine, literal
+from dslmodel.cli.output import Context, dump
 from dslmodel.errors import ConfigurationError, DslModelError
 from dslmodel.settings import Settings, load, process_environment
 from dslmodel.settings.loading import setting_paths
@@ -129,3 +133,18 @@ def test_an_unknown_name_is_only_a_warning_elsewhere(monkeypatch):
 @pytest.mark.parametrize("value", [True, 1, 0.5, 1e20, 'a"b\\c\n#é', {"a": "b", "c d": 1, "é": 2}, {}])
 def test_literals_are_toml(value):
     assert tomllib.loads(f"x = {literal(value)}")["x"] == value
+
+
+@pytest.mark.parametrize("name", ["init", "config_view", "config_check", "doctor"])
+def test_data_follow_the_shipped_schemas(place, monkeypatch, name):
+    monkeypatch.setenv("DSLMODEL_FORWARD_HEADERS", "a=b")
+    monkeypatch.setenv("DSLMODEL_API_PROT", "1")
+    command = {
+        "init": config.init,
+        "config_view": config.view,
+        "config_check": config.check,
+        "doctor": lambda: config.doctor(context=Context()),
+    }
+    schema = json.loads(files("dslmodel.cli").joinpath("schemas", f"{name}.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(json.loads(dump(command[name]().data)), schema)

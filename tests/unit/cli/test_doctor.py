@@ -9,6 +9,7 @@ import pytest
 from dslmodel.audit.store import Store
 from dslmodel.cli import config
 from dslmodel.cli.doctor import examine
+from dslmodel.cli.output import Context
 from dslmodel.engine import presence
 from dslmodel.settings import process_environment
 
@@ -35,6 +36,10 @@ def coordination(place):
     return directory
 
 
+def doctor(coord_dir):
+    return config.doctor(context=Context(given_coord_dirs=(coord_dir,)))
+
+
 def seen(coord_dir, name):
     (check,) = [check for check in examine(coord_dir) if check.name == name]
     assert check.status == "ok" or check.fix
@@ -55,13 +60,13 @@ def announce(directory, **changes):
 
 
 def test_nothing_fails_on_a_fresh_directory_and_nothing_is_created(place):
-    reply = config.doctor(coord_dir=place / "new" / "coordination")
+    reply = doctor(place / "new" / "coordination")
     assert (reply.exit_code, reply.errors, reply.data["counts"]["fail"]) == (0, [], 0)
     assert list(place.iterdir()) == []
 
 
 def test_every_check_is_shown_with_its_status(place, coordination):
-    reply = config.doctor(coord_dir=coordination)
+    reply = doctor(coordination)
     assert sum(reply.data["counts"].values()) == len(reply.data["checks"])
     for check in reply.data["checks"]:
         assert f"{check['status']:<5} {check['name']}: {check['found']}" in reply.text
@@ -69,7 +74,7 @@ def test_every_check_is_shown_with_its_status(place, coordination):
 
 def test_bad_settings_fail_and_the_exit_code_is_1(monkeypatch, coordination):
     monkeypatch.setenv("DSLMODEL_DETECTION_MIN_SPANS", "none")
-    reply = config.doctor(coord_dir=coordination)
+    reply = doctor(coordination)
     assert reply.exit_code == 1
     assert "DSLMODEL_DETECTION_MIN_SPANS=none" in reply.errors[0]
 
