@@ -7,6 +7,7 @@ from dslmodel.clock import SECOND
 from dslmodel.demo.daemon import Seen, SeenIncident
 from dslmodel.demo.faults import FAULTS, Diagnosis, Fault, Verdict
 from dslmodel.demo.report import FaultResult, Report
+from dslmodel.demo.topology import SERVICES
 
 START = 1_700_000_000 * SECOND
 
@@ -58,7 +59,7 @@ def report(*results: FaultResult, unprovoked: Sequence[Seen] = ()) -> Report:
         baseline_seconds=12.0,
         processes=14,
         is_fast=True,
-        services=["storefront", "cart"],
+        services=list(SERVICES),
         faults=results or [result(fault.name) for fault in FAULTS],
         unprovoked=unprovoked,
         load={"browse.sent": 10},
