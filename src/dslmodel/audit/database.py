@@ -1,14 +1,18 @@
-"""Opens `state.db`: made and migrated for the one writer, never touched for readers. SQLite's errors become AuditErrors."""
+"""Opens `state.db`: made and migrated for the one writer, never touched for readers. SQLite's errors become AuditErrors.
+
+All that is particular to SQLite stands here and in the migrations.
+"""
 
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
@@ -86,6 +90,21 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction that takes the write lock at once, so that it never fails half-way for another writer."""
     with engine.connect().execution_options(dslmodel_begin="BEGIN IMMEDIATE") as connection, connection.begin():
         yield connection
+
+
+def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, or replace those with the same key."""
+    if rows:
+        statement = insert(table)
+        keys = [column.name for column in table.primary_key]
+        changed = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
+        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), [dict(row) for row in rows])
+
+
+def damage(connection: Connection) -> str:
+    """What SQLite finds wrong with the whole file; empty when it is sound."""
+    verdict = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar())
+    return "" if verdict == "ok" else " ".join(verdict.split())
 
 
 def _engine(path: Path, mode: str) -> Engine:

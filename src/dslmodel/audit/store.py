@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, Table, delete, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Engine, delete, select
 
 from dslmodel.audit import schema
-from dslmodel.audit.database import open_for_reading, open_for_writing, translated, writing
+from dslmodel.audit.database import damage, open_for_reading, open_for_writing, translated, upsert, writing
 from dslmodel.audit.rows import finding_of, finding_row, incident_of, incident_row
 from dslmodel.records import Finding, Incident
 
@@ -69,10 +68,9 @@ class Store:
         self.close()
 
     def damage(self) -> str:
-        """What SQLite finds wrong with the whole file; empty when it is sound."""
+        """What is wrong with the whole file; empty when it is sound."""
         with translated(self.path, "checked"), self._engine.connect() as connection:
-            verdict = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar())
-        return "" if verdict == "ok" else verdict
+            return damage(connection)
 
     # ------------------------------------------------------------ findings and incidents
 
@@ -82,8 +80,8 @@ class Store:
         if not found and not opened:
             return
         with translated(self.path, "written"), writing(self._engine) as connection:
-            _put(connection, schema.findings, [finding_row(finding) for finding in found])
-            _put(connection, schema.incidents, [incident_row(incident) for incident in opened])
+            upsert(connection, schema.findings, [finding_row(finding) for finding in found])
+            upsert(connection, schema.incidents, [incident_row(incident) for incident in opened])
 
     def findings(
         self, *, since: int | None = None, service: str | None = None, open_only: bool = False, limit: int | None = None
@@ -140,9 +138,8 @@ class Store:
             for table, began in ((schema.findings, schema.findings.c.at), (schema.incidents, schema.incidents.c.opened_at)):
                 forgotten += connection.execute(delete(table).where(table.c.resolved_at < before)).rowcount
                 if max_findings is not None:
-                    # SQLite wants a limit before an offset; -1 is none.
-                    oldest = select(table.c.id).order_by(table.c.resolved_at.is_not(None), began.desc()).limit(-1).offset(max_findings)
-                    forgotten += connection.execute(delete(table).where(table.c.id.in_(oldest))).rowcount
+                    kept = select(table.c.id).order_by(table.c.resolved_at.is_not(None), began.desc()).limit(max_findings)
+                    forgotten += connection.execute(delete(table).where(table.c.id.not_in(kept))).rowcount
         return forgotten
 
     # ------------------------------------------------------------ what was learnt, what was asked for
@@ -150,7 +147,7 @@ class Store:
     def save_baselines(self, data: bytes) -> None:
         """Replace what was learnt."""
         with translated(self.path, "written"), writing(self._engine) as connection:
-            _put(connection, schema.baselines, [{"name": _BASELINES, "data": data}])
+            upsert(connection, schema.baselines, [{"name": _BASELINES, "data": data}])
 
     def load_baselines(self) -> bytes | None:
         """What was learnt; None when nothing was."""
@@ -161,7 +158,7 @@ class Store:
     def put_setting(self, name: str, value: Any, *, at: int, by: str) -> None:
         """Keep a value that a command asked for, and that it was asked for."""
         with translated(self.path, "written"), writing(self._engine) as connection:
-            _put(connection, schema.desired_state, [{"name": name, "value": value, "at": at, "by": by}])
+            upsert(connection, schema.desired_state, [{"name": name, "value": value, "at": at, "by": by}])
             _append(connection, {"at": at, "by": by, "name": "set", "arguments": {"name": name, "value": value}})
 
     def settings(self) -> Mapping[str, DesiredState]:
@@ -185,15 +182,6 @@ class Store:
         with translated(self.path, "read"), self._engine.connect() as connection:
             rows = connection.execute(query).mappings().all()
         return [Event(**dict(row)) for row in reversed(rows)]
-
-
-def _put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows, or replace those with the same key."""
-    if rows:
-        statement = insert(table)
-        keys = [column.name for column in table.primary_key]
-        changed = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
-        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), [dict(row) for row in rows])
 
 
 def _append(connection: Connection, row: Mapping[str, Any]) -> None:
