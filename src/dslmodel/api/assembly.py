@@ -97,12 +97,13 @@ class Assembly:
         self.problems += [listener.problem for listener in self._listeners if listener.problem]
         self._is_ready = True
         addresses = {listener.name: listener.url for listener in self._listeners}
-        self._state.announce(**{"api": None, "otlp_grpc": None, "otlp_http": None} | addresses)
+        token_file = str((self._settings.server.token_file or self._state.path / TOKEN_FILE).absolute())
+        self._state.announce(**{"api": None, "otlp_grpc": None, "otlp_http": None} | addresses, token_file=token_file)
         return {
             **{key: value for key, value in self._identity.items() if key in {"pid", "started_at", "api", "otlp_grpc", "otlp_http"}},
             "coord_dirs": [str(path) for path in self._plan.coord_dirs],
             "state": str(self._state.path),
-            "token_file": str(self._settings.server.token_file or self._state.path / TOKEN_FILE),
+            "token_file": token_file,
             "record": None if self._plan.record is None else str(self._plan.record),
             "replay": None if self._plan.replay is None else str(self._plan.replay),
             "receivers": self._receivers(),

@@ -47,9 +47,13 @@ class Daemon:
         self._stop = threading.Event()
         self._hangup = threading.Event()
         self._lost_events = 0
+        self._ended_by: int | None = None
 
-    def run(self) -> None:
+    def run(self) -> int | None:
         """Run until SIGTERM or SIGINT (both drain), or until a replayed recording ends.
+
+        Returns:
+            The signal that ended it, None when it ended by itself.
 
         Raises:
             ConfigurationError: A directory, token or certificate can't be used.
@@ -64,6 +68,7 @@ class Daemon:
                     self._live()
                 finally:
                     self._state.unlock()
+        return self._ended_by
 
     def _wait_for_lock(self) -> bool:
         """Be a standby while another daemon has the directory; False when told to stop while waiting."""
@@ -136,6 +141,7 @@ class Daemon:
             # Asked twice: whoever asks doesn't want to wait for the drain.
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+        self._ended_by = number
         self._stop.set()
 
     def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:

@@ -12,12 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dslmodel.errors import DslModelError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 SUCCESS, FAILED, USAGE, CONFIGURATION, UNREACHABLE, NOT_MET, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 DEFAULT_COORD_DIR = Path("coordination")
+
+
+class UsageError(DslModelError):
+    """The command line is wrong. Exit code 2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

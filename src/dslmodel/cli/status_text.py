@@ -38,11 +38,11 @@ def _head(data: "Document", paint: "Any") -> str:
         health += f"   ({', '.join(parts)})" if parts else ""
     lines = [("Health", health), ("Daemon", _daemon(data))]
     trust = telemetry["telemetry_health"]
-    if telemetry["engine"]:
+    if telemetry["engine"] and telemetry["processing"]:
         rate = telemetry["throughput_per_second"] or 0.0
         lines.append(("Stream", f"{rate:,.1f} spans/s over {telemetry['window_seconds']:g} s, {telemetry['engine']} engine"))
         lines.append(("Data", paint(trust["state"], _STATES.get(trust["state"], "1"))))
-    lines += [("", f"! {problem}") for problem in trust["problems"]]
+        lines += [("", f"! {problem}") for problem in trust["problems"]]
     return "\n".join(f"{paint(name.ljust(9), '1')}{text}" for name, text in lines)
 
 
