@@ -18,7 +18,7 @@ def _size(value: object) -> object:
     """`16 MiB` as bytes; anything that is not text is left to the next rule."""
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*([a-zA-Z]*)\s*", value)
     if match is None or match[2].lower() not in _UNITS:
         raise ValueError('must be a number of bytes, or a size such as "64 MiB" (units: kB MB GB KiB MiB GiB)')
     return round(float(match[1]) * _UNITS[match[2].lower()])

@@ -13,6 +13,7 @@ from dslmodel.settings.names import PORTS, SECRETS, UNSETTABLE
 from dslmodel.settings.sources import DEFAULT, Layers, Origin, config_files, process_environment, put_all, read_layers
 
 USUAL_CONFIDENCE = (0.6, 0.9)
+_LONGEST_SHOWN = 80  # characters of a bad value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +171,7 @@ def _sentence(layers: Layers, location: tuple[int | str, ...], message: str) -> 
 
 
 def _assignment(layers: Layers, path: str) -> str:
-    origin, value = layers.origins[path], shown(path, layers.values[path])
+    origin, value = layers.origins[path], _cut(shown(path, layers.values[path]))
     return f"{origin}={value}" if origin.kind in ("variable", "flag") else f"{origin} = {value}"
 
 
@@ -188,3 +189,7 @@ def _text(errors: Sequence[str]) -> str:
     if len(errors) == 1:
         return errors[0]
     return "\n".join([f"{len(errors)} settings are wrong:", *(f"  {error}" for error in errors)])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"

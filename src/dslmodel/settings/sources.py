@@ -75,10 +75,14 @@ def read_layers(paths: Sequence[str], *, environ: Mapping[str, str], files: Iter
 
 
 def put_all(layers: Layers, paths: Sequence[str], values: Mapping[str, Any], kind: str) -> None:
-    """Flags or persisted values by path; None means not given. A path that doesn't exist is an error."""
+    """Flags or persisted values by path; None means not given.
+
+    A path that doesn't exist is an error on the command line. What another version persisted must not stop a start.
+    """
     for path, value in values.items():
         if path not in paths:
-            layers.errors.append(f"{kind} {path}: no such setting{_suggestion(path, paths)}")
+            problems = layers.errors if kind == "flag" else layers.unknown
+            problems.append(f"{kind} {path}: no such setting{_suggestion(path, paths)}")
         elif value is not None:
             name = "--" + path.rpartition(".")[2].replace("_", "-") if kind == "flag" else f"{kind} {path}"
             layers.put(path, value, Origin(kind=kind, name=name))

@@ -4,12 +4,14 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dslmodel.errors import ConfigurationError
-from dslmodel.settings import Limits, Server, Settings, load, load_settings, quick_value
-from dslmodel.settings.loading import setting_paths, value_of
+from dslmodel.settings import Limits, Server, Settings, check, load, load_settings, quick_value
+from dslmodel.settings.loading import _validate, setting_paths, value_of
 from dslmodel.settings.names import key_of, variable_of
-from dslmodel.settings.sources import config_files
+from dslmodel.settings.sources import Layers, config_files, put_all
 
 DOCUMENTED = {
     "DSLMODEL_TELEMETRY_WINDOW_SECONDS": ("telemetry.window_seconds", "30", 30.0),
@@ -146,6 +148,8 @@ BAD = [
     ({"DSLMODEL_REMEDIATION_ENABLED": "perhaps"}, "DSLMODEL_REMEDIATION_ENABLED=perhaps: must be a valid boolean"),
     ({"DSLMODEL_SECURITY_THREAT_THRESHOLD": "1.5"}, "DSLMODEL_SECURITY_THREAT_THRESHOLD=1.5: must be less than or equal to 1"),
     ({"DSLMODEL_LIMITS_BODY_BYTES": "16 parsecs"}, "DSLMODEL_LIMITS_BODY_BYTES=16 parsecs: must be a number of bytes"),
+    ({"DSLMODEL_LIMITS_BODY_BYTES": "9" * 400}, "must be a number of bytes"),
+    ({"DSLMODEL_LIMITS_SERIES": "9" * 5000}, "DSLMODEL_LIMITS_SERIES=9"),
     ({"DSLMODEL_FORWARD_PROTOCOL": "smtp"}, "DSLMODEL_FORWARD_PROTOCOL=smtp: must be 'grpc' or 'http/protobuf'"),
     ({"DSLMODEL_FORWARD_HEADERS": "secret"}, "DSLMODEL_FORWARD_HEADERS=********: must be name=value pairs"),
     ({"DSLMODEL_HEALTH_STREAM_WEIGHTS": "error=1"}, "must have exactly the weights error, latency, throughput, pattern"),
@@ -221,6 +225,11 @@ def test_an_unknown_key_is_a_warning_with_the_likely_name(home):
     assert "health.weights: no such setting, did you mean health.stream_weights?" in warnings
 
 
+def test_a_persisted_name_of_another_version_does_not_stop_a_start(home):
+    loaded = load(environ=home[0], directory=home[1], state={"remediation.mood": "good"})
+    assert loaded.warnings[0].startswith("command remediation.mood: no such setting")
+
+
 def test_kubernetes_service_links_are_ignored(home):
     links = {
         "DSLMODEL_SERVICE_HOST": "10.0.0.1",
@@ -277,3 +286,36 @@ def test_quick_value_reads_variables_and_files_without_pydantic(home):
     assert quick_value("server.bind", environ=home[0], directory=home[1]) is None
     code = "import sys, dslmodel.settings as s; s.quick_value; sys.exit('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.dates()
+    | st.sampled_from(["9" * 400, "1e999", "-1 MiB", "a=1,b"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(setting_paths()), ANYTHING, max_size=5))
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_any_value_is_either_taken_or_named_as_wrong(values):
+    layers = Layers()
+    put_all(layers, setting_paths(), values, "flag")
+    taken = _validate(layers)
+    assert (taken is None) == bool(layers.errors)
+    for error in layers.errors:
+        assert any(str(layers.origins[path]) in error for path in layers.origins)
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_text_in_a_file_is_read_or_refused_by_name(home, text):
+    write(home[1] / "dslmodel.toml", text)
+    layers = check(environ=home[0], directory=home[1])
+    for problem in [*layers.errors, *layers.unknown]:
+        assert problem.startswith(str(home[1] / "dslmodel.toml"))
