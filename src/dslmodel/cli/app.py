@@ -1,22 +1,23 @@
 """The command tree, the global options, and how every outcome becomes an exit code. Heavy imports stay inside the commands."""
 
 import difflib
+import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 from cyclopts import App, Group, Parameter
 
 from dslmodel import __version__, errors
+from dslmodel.cli import config, demo, findings, replay, telemetry
 from dslmodel.cli.output import (
     CONFIGURATION,
     FAILED,
     INTERRUPTED,
     NOT_MET,
-    SUCCESS,
     UNREACHABLE,
     USAGE,
     Context,
@@ -25,6 +26,9 @@ from dslmodel.cli.output import (
     errors_console,
     render,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _CODES: Sequence[tuple[type[BaseException], int]] = (
     (UsageError, USAGE),
@@ -36,37 +40,49 @@ _CODES: Sequence[tuple[type[BaseException], int]] = (
 )
 _GLOBAL_OPTIONS = ("--json", "--coord-dir", "--verbose", "--debug", "--help", "--version")
 
-_TELEMETRY_COMMANDS = {
-    "start-processing": "dslmodel.cli.telemetry:start_processing",
-    "status": "dslmodel.cli.telemetry:status",
-    "findings": "dslmodel.cli.findings:findings",
-    "incidents": "dslmodel.cli.findings:incidents",
-    "explain": "dslmodel.cli.findings:explain",
-    "ack": "dslmodel.cli.findings:ack",
-    "false-positive": "dslmodel.cli.findings:false_positive",
-    "replay": "dslmodel.cli.replay:replay",
-    "demo-8020": "dslmodel.cli.demo:demo_8020",
+# Group -> name -> command. These modules are light: what is heavy is imported when a command runs.
+_COMMANDS: Mapping[str, Mapping[str, Callable[..., Reply]]] = {
+    "": {"init": config.init, "doctor": config.doctor},
+    "config": {"view": config.view, "check": config.check},
+    "telemetry": {
+        "start-processing": telemetry.start_processing,
+        "status": telemetry.status,
+        "findings": findings.findings,
+        "incidents": findings.incidents,
+        "explain": findings.explain,
+        "ack": findings.ack,
+        "false-positive": findings.false_positive,
+        "replay": replay.replay,
+        "demo-8020": demo.demo_8020,
+    },
+    "telemetry baseline": {"show": findings.baseline_show, "reset": findings.baseline_reset},
+}
+_GROUPS = {
+    "config": "The settings that hold here, and where they come from.",
+    "telemetry": "Receive, watch and explain the span stream.",
+    "telemetry baseline": "What is taken as normal.",
 }
 
 
 def build() -> App:
     """The whole command tree."""
-    app = App(
+    root = App(
         name="dsl",
         help="Closed-loop operations for OpenTelemetry that you can prove before you switch it on.",
         version=__version__,
-        help_format="plaintext",
+        help_format="markdown",
+        default_parameter=Parameter(negative=(), show_default=False),
     )
-    telemetry = App(name="telemetry", help="Receive, watch and explain the span stream.")
-    for name, target in _TELEMETRY_COMMANDS.items():
-        telemetry.command(target, name=name)
-    baseline = App(name="baseline", help="What is taken as normal.")
-    baseline.command("dslmodel.cli.findings:baseline_show", name="show")
-    baseline.command("dslmodel.cli.findings:baseline_reset", name="reset")
-    telemetry.command(baseline)
-    app.command(telemetry)
-    app.register_install_completion_command(name="--install-completion")
-    return app
+    groups = {"": root}
+    for path, text in _GROUPS.items():
+        parent, _, name = path.rpartition(" ")
+        groups[path] = App(name=name, help=text)
+        groups[parent].command(groups[path])
+    for path, commands in _COMMANDS.items():
+        for name, command in commands.items():
+            groups[path].command(command, name=name)
+    root.register_install_completion_command(name="--install-completion")
+    return root
 
 
 class Launcher:
@@ -88,17 +104,22 @@ class Launcher:
         except KeyboardInterrupt:
             reply = Reply(errors=["interrupted"], exit_code=INTERRUPTED)
         try:
-            if reply is not None:
-                render(reply, self.context)
+            render(reply, self.context)
         except BrokenPipeError:
             # The reader has what it wanted. Python would complain once more at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SUCCESS if reply is None else reply.exit_code
+        return reply.exit_code
 
-    def _run_command(self) -> Reply | None:
+    def _run_command(self) -> Reply:
+        printed = io.StringIO()
         try:
             answer = self._app.meta(
-                self._arguments, exit_on_error=False, print_error=False, result_action="return_value", error_console=errors_console()
+                self._arguments,
+                exit_on_error=False,
+                print_error=False,
+                result_action="return_value",
+                console=_plain_console(printed) if self.context.json else None,
+                error_console=errors_console(),
             )
         except BrokenPipeError:
             raise
@@ -108,7 +129,8 @@ class Launcher:
             if self.context.debug:
                 raise
             return _failure(error)
-        return answer if isinstance(answer, Reply) else None
+        # Help and version are printed by the framework.
+        return answer if isinstance(answer, Reply) else Reply(data={"text": printed.getvalue()} if self.context.json else {})
 
     def _launch(
         self,
@@ -154,6 +176,12 @@ class Launcher:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; gives the exit code."""
     return Launcher(arguments).run()
+
+
+def _plain_console(file: io.StringIO) -> "Console":
+    from rich.console import Console
+
+    return Console(file=file, width=80, no_color=True)
 
 
 def _failure(error: Exception) -> Reply:

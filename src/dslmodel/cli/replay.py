@@ -1,0 +1,29 @@
+"""`dsl telemetry replay`: recordings through the whole engine, as fast as it goes."""
+
+from pathlib import Path
+
+from dslmodel.cli.output import Reply
+
+
+def replay(*files: Path, baseline: Path | None = None) -> Reply:
+    """Put recordings through the whole engine on a virtual clock. Reads and writes no state; two runs give the same bytes.
+
+    Takes `*.jsonl` and `*.jsonl.gz`: OTLP/JSON requests, window rows, edge rows, or what --record wrote; several are merged by
+    time. `-` is standard input.
+
+    Args:
+        files: recordings.
+        baseline: What is normal, as `--record` or an earlier run kept it; otherwise it is learnt from the recording.
+    """
+    from dslmodel.api.shapes import replay_shape
+    from dslmodel.cli.output import UsageError
+    from dslmodel.cli.tables import replayed
+    from dslmodel.engine.replay import replay as run
+    from dslmodel.settings import Settings
+
+    if not files:
+        raise UsageError("replay needs at least one recording: `dsl telemetry replay FILE…`")
+    result = run(files, Settings(), baseline.read_bytes() if baseline else None)
+    data = replay_shape(result.findings, result.incidents)
+    text = replayed(result.findings, result.incidents)
+    return Reply(data=data, text=text, warnings=result.warnings, timestamp=result.ended_at)
