@@ -36,7 +36,7 @@ def test_a_fresh_machine_is_set_up_and_checked(dsl):
     again = dsl("init")
     assert (again.returncode, again.stdout) == (1, "")
     assert "--force" in again.stderr
-    assert sorted(os.listdir(dsl.place)) == ["dslmodel.toml"]
+    assert [file.name for file in dsl.place.iterdir()] == ["dslmodel.toml"]
 
 
 def test_every_problem_is_named_in_one_go_and_the_exit_code_is_3(dsl):
