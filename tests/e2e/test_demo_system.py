@@ -118,8 +118,8 @@ def test_one_visit_is_one_trace_through_the_proxy_with_callers_as_parents(system
         traces: dict[bytes, list[Received]] = {}
         for received in collector.since(0):
             traces.setdefault(received.span.trace_id, []).append(received)
-        whole = {"storefront", "catalog", "search", "cart"}
-        return next((spans for spans in traces.values() if {received.service for received in spans} == whole and len(spans) == 7), None)
+        whole = {"storefront", "catalog", "cart"}
+        return next((spans for spans in traces.values() if {received.service for received in spans} == whole and len(spans) == 5), None)
 
     _await(complete_trace)
     spans = complete_trace()
@@ -165,11 +165,12 @@ def test_failing_service_fails_and_its_caller_copes(system, collector):
 
 
 def test_slow_service_is_slow_and_so_is_who_waits_for_it(system, collector):
-    at = system.fault("search", latency_ms=150.0)
-    _await(lambda: len(_of(collector.since(at), "storefront", Span.SPAN_KIND_SERVER)) >= 40)
-    system.fault("search")
-    slow = _of(collector.since(at + 100_000_000), "search", Span.SPAN_KIND_SERVER)[:10]
-    assert min(received.milliseconds for received in slow) > 150
+    at = system.fault("carriers", latency_ms=150.0)
+    _await(lambda: len(_of(collector.since(at), "shipping", Span.SPAN_KIND_SERVER)) >= 30)
+    system.fault("carriers")
+    for service in ("carriers", "shipping"):
+        slow = _of(collector.since(at + 100_000_000), service, Span.SPAN_KIND_SERVER)[:10]
+        assert min(received.milliseconds for received in slow) > 150
 
 
 def test_killed_service_fails_its_callers_and_serves_again_after_a_restart(system, collector):
@@ -193,11 +194,11 @@ def test_broken_circuit_keeps_calls_away_until_it_is_closed(system, collector):
 
 
 def test_stopped_traffic_silences_one_service_only(system, collector):
-    at = system.stop_traffic("track") + 200_000_000
+    at = system.stop_traffic("read") + 200_000_000
     _await(lambda: len(_of(collector.since(at), "storefront", Span.SPAN_KIND_SERVER)) >= 20)
-    assert not _of(collector.since(at), "shipping", Span.SPAN_KIND_SERVER)
+    assert not _of(collector.since(at), "reviews", Span.SPAN_KIND_SERVER)
     back_at = system.stop_traffic()
-    _await(lambda: _of(collector.since(back_at), "shipping", Span.SPAN_KIND_SERVER))
+    _await(lambda: _of(collector.since(back_at), "reviews", Span.SPAN_KIND_SERVER))
 
 
 def test_control_refuses_what_makes_no_sense(system):
@@ -224,6 +225,6 @@ def test_no_process_outlives_its_parent(end, tmp_path):
         [sys.executable, "-c", _ORPHANS, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     ) as parent:
         pids = json.loads(parent.stdout.readline()).values()
-        assert len(pids) == 13
+        assert len(pids) == 14
         parent.send_signal(end)
     _await(lambda: not [pid for pid in pids if Path(f"/proc/{pid}").exists()], seconds=10)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def demo_8020(*, fast: bool = False, html: Path | None = None, record: Path | None = None) -> Reply:
     """Run a small real system, break it, and see whether the daemon notices.
 
-    Starts seven HTTP services, their proxy, users and agents on free ports of this machine, learns what is normal, then makes
+    Starts eight HTTP services, their proxy, users and agents on free ports of this machine, learns what is normal, then makes
     one service fail, one slow, kills one and silences one. Exits 1 when a fault went unseen or was blamed on another service.
 
     Args:

@@ -67,6 +67,7 @@ class Daemon:
             "DSLMODEL_OTLP_HTTP_PORT": "0",
             "DSLMODEL_DETECTION_MIN_SECONDS": f"{min_seconds:g}",
             "DSLMODEL_DETECTION_MIN_SPANS": str(min_spans),
+            "DSLMODEL_LIMITS_SETTLE_SECONDS": "2",  # the services export twice a second
             "DSLMODEL_FORWARD_ENDPOINT": "",
             "XDG_CONFIG_HOME": str(self._directory),  # the user's own settings are for the user's own daemon
         }

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from dslmodel.demo.daemon import Seen, SeenIncident
 from dslmodel.demo.system import System
+from dslmodel.demo.topology import connected
 from dslmodel.records import Pattern
 
 
@@ -28,6 +29,11 @@ class Fault:
     pattern: Pattern
     begin: Callable[[System], int]
     end: Callable[[System], int]
+
+    @property
+    def scope(self) -> frozenset[str]:
+        """The services that it can reach. What is raised elsewhere has nothing to do with it."""
+        return connected(self.service)
 
     def is_shown_by(self, finding: Seen, blamed: Sequence[str]) -> bool:
         """Tell whether a finding is the expected one. A cascade may be reported for any service that it runs through: the blame decides."""
@@ -69,11 +75,11 @@ FAULTS = (
     ),
     Fault(
         name="latency",
-        what="search takes 200 ms longer and its workers are busy",
-        service="search",
+        what="carriers takes 200 ms longer and its workers are busy",
+        service="carriers",
         pattern=Pattern.LATENCY_INCREASE,
-        begin=lambda system: system.fault("search", latency_ms=200.0),
-        end=lambda system: system.fault("search"),
+        begin=lambda system: system.fault("carriers", latency_ms=200.0),
+        end=lambda system: system.fault("carriers"),
     ),
     Fault(
         name="death",
@@ -85,10 +91,10 @@ FAULTS = (
     ),
     Fault(
         name="silence",
-        what="nobody asks shipping any more",
-        service="shipping",
+        what="nobody asks reviews any more",
+        service="reviews",
         pattern=Pattern.THROUGHPUT_DROP,
-        begin=lambda system: system.stop_traffic("track"),
+        begin=lambda system: system.stop_traffic("read"),
         end=lambda system: system.stop_traffic(),
     ),
 )

@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanKind
 
 from dslmodel.clock import Clock, SystemClock
 from dslmodel.demo.child import clean
-from dslmodel.demo.daemon import Daemon, Seen
+from dslmodel.demo.daemon import Daemon
 from dslmodel.demo.faults import FAULTS, Diagnosis, Fault, diagnose, judge
 from dslmodel.demo.report import FaultResult, Report
 from dslmodel.demo.system import System
@@ -34,9 +34,20 @@ class Pace:
     pause: float  # quiet time between faults
 
 
-FULL = Pace(baseline=15.0, learn_at_most=45.0, find_at_most=15.0, hold=6.0, close_at_most=20.0, pause=2.0)
-FAST = Pace(baseline=8.0, learn_at_most=25.0, find_at_most=10.0, hold=3.0, close_at_most=12.0, pause=0.5)
+FULL = Pace(baseline=15.0, learn_at_most=45.0, find_at_most=15.0, hold=6.0, close_at_most=32.0, pause=1.0)
+FAST = Pace(baseline=8.0, learn_at_most=25.0, find_at_most=10.0, hold=3.0, close_at_most=15.0, pause=0.5)
 _MIN_SPANS = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ended:
+    """A fault that has been repaired, with the diagnosis as it stood then; what it raised may still be open."""
+
+    fault: Fault
+    began_at: int
+    ended_at: int
+    during: Diagnosis
+
 
 Say = Callable[[str], None]
 
@@ -78,7 +89,7 @@ class Demonstration:
         self._say(f"learning what is normal (a baseline takes {self._pace.baseline:g} s)")
         self._learn(daemon)
         learnt_at = self._clock.now()
-        results = [self._break(fault, daemon, system) for fault in FAULTS]
+        results = self._break_all(daemon, system)
         provoked = {finding.id for result in results for finding in result.diagnosis.raised}
         status = daemon.status()
         return Report(
@@ -106,29 +117,39 @@ class Demonstration:
         if not self._wait(is_learnt, self._pace.learn_at_most):
             self._say("not every baseline is ready, going on")
 
-    def _break(self, fault: Fault, daemon: Daemon, system: System) -> FaultResult:
+    def _break_all(self, daemon: Daemon, system: System) -> list[FaultResult]:
+        """One fault after the other. While the findings of one close, the next may begin where the former could not reach."""
+        results: list[FaultResult] = []
+        ended: list[_Ended] = []
+        for fault in FAULTS:
+            for former in [former for former in ended if former.fault.scope & fault.scope]:
+                results.append(self._conclude(former, daemon))
+                ended.remove(former)
+            ended.append(self._break(fault, daemon, system))
+        results += [self._conclude(former, daemon) for former in ended]
+        return sorted(results, key=lambda result: result.began_at)
+
+    def _break(self, fault: Fault, daemon: Daemon, system: System) -> "_Ended":
         time.sleep(self._pace.pause)
-        known = {finding.id for finding in daemon.findings()}
         began_at = fault.begin(system)
         self._say(f"{fault.what} …")
-
-        def now() -> Diagnosis:
-            return diagnose(fault, _since(daemon, known), daemon.incidents())
-
-        self._wait(lambda: now().blamed[:1] == [fault.service], self._pace.find_at_most)
+        self._wait(lambda: _diagnosis(fault, began_at, daemon).blamed[:1] == [fault.service], self._pace.find_at_most)
         time.sleep(max(0.0, self._pace.hold - (self._clock.now() - began_at) / 1e9))
-        during = now()
-        ended_at = fault.end(system)
+        during = _diagnosis(fault, began_at, daemon)
         self._say(_describe(during, began_at))
-        self._wait(lambda: all(finding.resolved_at for finding in _since(daemon, known)), self._pace.close_at_most)
-        after = diagnose(fault, _since(daemon, known), daemon.incidents())
-        verdict = judge(fault, during, is_closed=after.is_closed)
+        return _Ended(fault=fault, began_at=began_at, ended_at=fault.end(system), during=during)
+
+    def _conclude(self, ended: "_Ended", daemon: Daemon) -> FaultResult:
+        """Wait until everything that a fault raised has closed."""
+        waited = (self._clock.now() - ended.ended_at) / 1e9
+        self._wait(lambda: _diagnosis(ended.fault, ended.began_at, daemon).is_closed, self._pace.close_at_most - waited)
+        after = _diagnosis(ended.fault, ended.began_at, daemon)
         return FaultResult(
-            fault=fault,
-            began_at=began_at,
-            ended_at=ended_at,
-            diagnosis=replace(after, blamed=during.blamed) if during.expected else after,
-            verdict=verdict,
+            fault=ended.fault,
+            began_at=ended.began_at,
+            ended_at=ended.ended_at,
+            diagnosis=replace(after, blamed=ended.during.blamed) if ended.during.expected else after,
+            verdict=judge(ended.fault, ended.during, is_closed=after.is_closed),
         )
 
     @staticmethod
@@ -150,14 +171,15 @@ def emit(otlp: str, report: Report) -> None:
     spans.shutdown()
 
 
-def _since(daemon: Daemon, known: set[str]) -> list[Seen]:
-    return [finding for finding in daemon.findings() if finding.id not in known]
+def _diagnosis(fault: Fault, began_at: int, daemon: Daemon) -> Diagnosis:
+    findings = [finding for finding in daemon.findings() if finding.at >= began_at and finding.service in fault.scope]
+    return diagnose(fault, findings, daemon.incidents())
 
 
 def _describe(diagnosis: Diagnosis, began_at: int) -> str:
     if diagnosis.expected is None:
-        return "  not seen; repaired, waiting for calm"
+        return "  not seen"
     found = diagnosis.expected
     seconds = (found.at - began_at) / 1e9
     blamed = diagnosis.blamed[0] if diagnosis.blamed else "nobody"
-    return f"  {found.pattern} on {found.service} after {seconds:.1f} s, root cause {blamed}; repaired, waiting for it to close"
+    return f"  {found.pattern} on {found.service} after {seconds:.1f} s, root cause {blamed}"

@@ -77,13 +77,7 @@ SERVICES = {
                 ),
             ),
         ),
-        Service(
-            name="catalog",
-            work_ms=5.0,
-            instances=2,
-            endpoints=(Endpoint(method="GET", route="/products", calls=(Call(service="search", method="GET", path="/query"),)),),
-        ),
-        Service(name="search", work_ms=12.0, endpoints=(Endpoint(method="GET", route="/query"),)),
+        Service(name="catalog", work_ms=9.0, instances=2, endpoints=(Endpoint(method="GET", route="/products"),)),
         Service(name="cart", work_ms=5.0, endpoints=(Endpoint(method="GET", route="/cart"), Endpoint(method="POST", route="/close"))),
         Service(
             name="payments",
@@ -91,7 +85,13 @@ SERVICES = {
             endpoints=(Endpoint(method="POST", route="/charges", calls=(Call(service="ledger", method="POST", path="/entries"),)),),
         ),
         Service(name="ledger", work_ms=10.0, endpoints=(Endpoint(method="POST", route="/entries"),)),
-        Service(name="shipping", work_ms=8.0, endpoints=(Endpoint(method="GET", route="/parcels/{id}"),)),
+        Service(
+            name="shipping",
+            work_ms=6.0,
+            endpoints=(Endpoint(method="GET", route="/parcels/{id}", calls=(Call(service="carriers", method="GET", path="/position"),)),),
+        ),
+        Service(name="carriers", work_ms=12.0, endpoints=(Endpoint(method="GET", route="/position"),)),
+        Service(name="reviews", work_ms=8.0, endpoints=(Endpoint(method="GET", route="/reviews/{id}"),)),
     )
 }
 
@@ -101,8 +101,19 @@ JOURNEYS = {
         Journey(name="browse", service="storefront", method="GET", path="/", per_second=14.0),
         Journey(name="checkout", service="storefront", method="POST", path="/checkout", per_second=8.0),
         Journey(name="track", service="shipping", method="GET", path="/parcels/{id}", per_second=12.0),
+        Journey(name="read", service="reviews", method="GET", path="/reviews/{id}", per_second=12.0),
     )
 }
+
+
+def connected(service: str) -> frozenset[str]:
+    """The services that calls connect with a service, itself included: how far trouble of it can spread."""
+    links = [(name, call.service) for name, caller in SERVICES.items() for endpoint in caller.endpoints for call in endpoint.calls]
+    found = {service}
+    while more := {end for link in links if found & set(link) for end in link} - found:
+        found |= more
+    return frozenset(found)
+
 
 AGENTS = 3
 WORK_PER_SECOND = 2.0

@@ -23,7 +23,7 @@ def test_four_faults_show_four_patterns_on_services_that_exist():
         ("death", [("error_spike", "payments"), ("cascade_failure", "storefront")], ["ledger", "payments"], True, Verdict.SEEN),
         ("death", [("cascade_failure", "storefront")], ["payments", "ledger"], True, Verdict.MISATTRIBUTED),
         ("death", [("error_spike", "ledger")], ["ledger"], True, Verdict.UNSEEN),
-        ("silence", [("throughput_drop", "shipping")], [], True, Verdict.MISATTRIBUTED),
+        ("silence", [("throughput_drop", "reviews")], [], True, Verdict.MISATTRIBUTED),
     ],
 )
 def test_verdict(name, findings, blamed, is_closed, verdict):

@@ -1,4 +1,4 @@
-from dslmodel.demo.topology import JOURNEYS, SERVICES, Endpoint
+from dslmodel.demo.topology import JOURNEYS, SERVICES, Endpoint, connected
 
 
 def _answers(service: str, method: str, path: str) -> bool:
@@ -38,3 +38,8 @@ def test_route_with_an_id_matches_any_id_and_nothing_else():
     assert not endpoint.matches("POST", "/parcels/42")
     assert not endpoint.matches("GET", "/parcels/42/x")
     assert not endpoint.matches("GET", "/other/42")
+
+
+def test_trouble_spreads_along_calls_both_ways_and_no_further():
+    assert connected("ledger") == connected("storefront") == {"storefront", "catalog", "cart", "payments", "ledger"}
+    assert connected("reviews") == {"reviews"}
