@@ -104,10 +104,7 @@ class Batch:
         if newest and newest < self._not_before:
             self.history += 1
             return
-        if signal is Signal.TRACES:
-            taken = self._keep_new_spans(resources)
-        else:
-            taken = int(self._is_new(resources))
+        taken = self._keep_new_spans(resources) if signal is Signal.TRACES else int(self._is_new(resources))
         self.taken += taken
         if taken:
             self._resources.setdefault(key, []).extend(resources)

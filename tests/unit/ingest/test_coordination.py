@@ -467,12 +467,12 @@ def test_files_wait_on_the_disk_while_the_queue_is_full(tmp_path):
 
 
 def test_a_step_is_bounded_however_many_files_there_are(here):
-    for number in range(3000):
+    for number in range(1500):
         (here.folder / f"work_{number}.json").write_text("{}")
     here.watcher.step()
     assert here.watcher.stats().events <= 100
     assert here.watcher.stats().files + here.watcher.stats().waiting <= 1000
-    assert len(here.run()) == 3000
+    assert len(here.run()) == 1500
     assert here.watcher.stats().waiting == 0
 
 
