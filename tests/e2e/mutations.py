@@ -4,6 +4,7 @@ import gzip
 import random
 import zlib
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -202,7 +203,7 @@ def _wrong_type(body: bytes, rng: random.Random) -> bytes:
                     stack.append(node[key])
         if places:
             parent, key = rng.choice(places)
-            parent[key] = rng.choice(ODD_VALUES)
+            parent[key] = deepcopy(rng.choice(ODD_VALUES))  # a shared one would grow with every later change
     return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS) if _fits(document) else body
 
 

@@ -159,6 +159,10 @@ def serve_grpc(
         # Holds after decompression too. Twice the limit, so that what is a little over gets our own answer and count.
         ("grpc.max_receive_message_length", 2 * reception.limits.body_bytes),
         ("grpc.so_reuseport", 0),
+        # Connections whose other end is gone are found and closed; senders may ping more often than gRPC's 5 minutes.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.max_concurrent_streams", _MAX_CALLS),
     ]
 
