@@ -15,7 +15,7 @@ def replay(*files: Path, baseline: Path | None = None) -> Reply:
         files: recordings.
         baseline: What is normal, as `--record` or an earlier run kept it; otherwise it is learnt from the recording.
     """
-    from dslmodel.api.shapes import replay_shape
+    from dslmodel.api.shapes import finding_shape, incident_shape, replay_shape
     from dslmodel.cli.output import UsageError
     from dslmodel.cli.tables import replayed
     from dslmodel.engine.replay import replay as run
@@ -25,5 +25,5 @@ def replay(*files: Path, baseline: Path | None = None) -> Reply:
         raise UsageError("replay needs at least one recording: `dsl telemetry replay FILE…`")
     result = run(files, Settings(), baseline.read_bytes() if baseline else None)
     data = replay_shape(result.findings, result.incidents)
-    text = replayed(result.findings, result.incidents)
+    text = replayed([finding_shape(finding) for finding in result.findings], [incident_shape(incident) for incident in result.incidents])
     return Reply(data=data, text=text, warnings=result.warnings, timestamp=result.ended_at)

@@ -32,6 +32,14 @@ def incidents_table(rows: Sequence[Row]) -> list[object]:
     return [table]
 
 
+def replayed(found: Sequence[Row], opened: Sequence[Row]) -> list[object]:
+    """What a replay found."""
+    parts: list[object] = [f"{len(found)} findings, {len(opened)} incidents"]
+    parts += ["", *findings_table(found)] if found else []
+    parts += ["", *incidents_table(opened)] if opened else []
+    return parts
+
+
 def baselines_table(rows: Sequence[Row]) -> list[object]:
     """What is taken as normal, with whatever columns the rows have."""
     names = list(dict.fromkeys(name for row in rows for name in row))
