@@ -29,15 +29,17 @@ def clean(environment: Mapping[str, str]) -> dict[str, str]:
 class Child:
     """One process in a session of its own, so that Ctrl-C reaches only the parent. Its errors go to `NAME.log`."""
 
-    def __init__(self, name: str, arguments: Sequence[str], *, directory: Path, environment: Mapping[str, str]) -> None:
-        """Start `python -m ARGUMENTS…` in `directory`."""
+    def __init__(
+        self, name: str, arguments: Sequence[str], *, directory: Path, environment: Mapping[str, str], announces: bool = True
+    ) -> None:
+        """Start `python -m ARGUMENTS…` in `directory`. Unless it `announces` itself on standard output, that goes to its log too."""
         self.name = name
         self._log = directory / f"{name}.log"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", *arguments],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=subprocess.PIPE if announces else log,
                 stderr=log,
                 cwd=directory,
                 env=environment,

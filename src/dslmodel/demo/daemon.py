@@ -59,7 +59,7 @@ class Daemon:
     def start(self, *, min_seconds: float, min_spans: int, record: Path | None) -> Self:
         """Start it and wait until its receivers and its API answer."""
         self._coordination.mkdir(parents=True, exist_ok=True)
-        arguments = ["dslmodel.demo.leash", "dslmodel.cli.main", "--json", "telemetry", "start-processing"]
+        arguments = ["dslmodel.demo.leash", "dslmodel.cli.main", "telemetry", "start-processing"]
         arguments += ["--coord-dir", str(self._coordination), *(["--record", str(record)] if record else [])]
         settings = {
             "DSLMODEL_API_PORT": "0",
@@ -72,7 +72,7 @@ class Daemon:
             "XDG_CONFIG_HOME": str(self._directory),  # the user's own settings are for the user's own daemon
         }
         environment = {**self._environment, **settings}
-        self._child = Child("daemon", arguments, directory=self._directory, environment=environment)
+        self._child = Child("daemon", arguments, directory=self._directory, environment=environment, announces=False)
         try:
             self._wait_ready(self._child)
         except BaseException:
