@@ -35,8 +35,9 @@ def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def main(folders: list[str]) -> int:
-    found = [line for folder in folders or ["src"] for path in sorted(Path(folder).rglob("*.py")) for line in excesses(path)]
-    print("\n".join(found) if found else "sizes: all within the limits")
+    files = sorted(path for folder in folders or ["src"] for path in Path(folder).rglob("*.py"))
+    found = [line for path in files for line in excesses(path)] if files else [f"no Python file in {', '.join(folders)}"]
+    print("\n".join(found) if found else f"sizes: {len(files)} files within the limits")
     return 1 if found else 0
 
 

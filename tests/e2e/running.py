@@ -12,6 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
+
 T = TypeVar("T")
 
 DSL = Path(sys.executable).with_name("dsl")
@@ -93,18 +98,37 @@ class Daemon:
 
 
 @contextmanager
-def running_daemon(directory: Path, *, coord_dir: str = "coordination", **settings: str) -> Iterator[Daemon]:
-    """The daemon in `directory` with its default coordination directory, ready to receive."""
+def running_daemon(directory: Path, *, options: str = "", coord_dir: str = "coordination", **settings: str) -> Iterator[Daemon]:
+    """The daemon in `directory` with its default coordination directory, ready to receive. `options` of start-processing."""
     ports = {"DSLMODEL_API_PORT": "0", "DSLMODEL_OTLP_GRPC_PORT": "0", "DSLMODEL_OTLP_HTTP_PORT": "0"}
     env = environment(XDG_CONFIG_HOME=str(directory), **ports, **settings)
     log = directory / "daemon.log"
     coord = directory / coord_dir
-    command = [str(DSL), "telemetry", "start-processing", "--coord-dir", coord_dir]
+    command = [str(DSL), "telemetry", "start-processing", "--coord-dir", coord_dir, *options.split()]
     with process(command, log=log, cwd=directory, env=env) as started:
         presence = wait_until(
             lambda: _presence(coord, started, log), seconds=30, what=f"the daemon announces its addresses; its log: {log}"
         )
         yield Daemon(directory=directory, coord_dir=coord, presence=presence, started=started)
+
+
+def send_spans(url: str, *, service: str, count: int) -> list[SpanExportResult]:
+    """Spans by the stock SDK, one request each; what was answered."""
+    results = []
+
+    class Exporter(OTLPSpanExporter):
+        def export(self, spans):
+            results.append(super().export(spans))
+            return results[-1]
+
+    provider = TracerProvider(resource=Resource.create({"service.name": service}), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(Exporter(endpoint=url, timeout=10)))
+    tracer = provider.get_tracer("test")
+    for number in range(count):
+        with tracer.start_as_current_span(f"GET /orders/{number}"):
+            pass
+    provider.shutdown()
+    return results
 
 
 def _presence(coord_dir: Path, started: subprocess.Popen[bytes], log: Path) -> dict[str, Any] | None:

@@ -12,13 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExportResult
 
-from tests.e2e.running import environment, free_port, process, running_daemon, wait_until
+from tests.e2e.running import environment, free_port, process, running_daemon, send_spans, wait_until
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(__file__).with_name("collector")
@@ -136,31 +133,12 @@ def running_collector(binary: Path, folder: Path, *, backend: Backend, snippet: 
         yield f"http://127.0.0.1:{port}/v1/traces"
 
 
-def send(url: str, *, service: str, count: int) -> list[SpanExportResult]:
-    """Spans by the stock SDK, one request each; what the Collector answered."""
-    results = []
-
-    class Exporter(OTLPSpanExporter):
-        def export(self, spans):
-            results.append(super().export(spans))
-            return results[-1]
-
-    provider = TracerProvider(resource=Resource.create({"service.name": service}), shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(Exporter(endpoint=url, timeout=10)))
-    tracer = provider.get_tracer("test")
-    for number in range(count):
-        with tracer.start_as_current_span(f"GET /orders/{number}"):
-            pass
-    provider.shutdown()
-    return results
-
-
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_a_collector_with_the_snippet_feeds_its_backend_and_us(collector: Path, tmp_path: Path, snippet: str) -> None:
     with serving_backend() as backend, running_daemon(tmp_path) as daemon:
         address = daemon.otlp_grpc if snippet == "collector.yaml" else daemon.otlp_http
         with running_collector(collector, tmp_path, backend=backend, snippet=snippet, dslmodel=address) as url:
-            assert set(send(url, service="shop", count=20)) == {SpanExportResult.SUCCESS}
+            assert set(send_spans(url, service="shop", count=20)) == {SpanExportResult.SUCCESS}
             wait_until(lambda: len(backend.names) == 20, seconds=15, what="all spans reach the backend")
             counts = wait_until(lambda: daemon.services().get("shop"), seconds=15, what="the service shows in status")
             wait_until(lambda: sum(daemon.services()["shop"].values()) == 20, seconds=15, what="every span is counted")
@@ -171,7 +149,7 @@ def test_a_collector_with_the_snippet_feeds_its_backend_and_us(collector: Path, 
 def test_a_stopped_dslmodel_costs_the_collector_s_backend_nothing(collector: Path, tmp_path: Path, snippet: str) -> None:
     nobody = f"127.0.0.1:{free_port()}"
     with serving_backend() as backend, running_collector(collector, tmp_path, backend=backend, snippet=snippet, dslmodel=nobody) as url:
-        assert set(send(url, service="shop", count=50)) == {SpanExportResult.SUCCESS}
+        assert set(send_spans(url, service="shop", count=50)) == {SpanExportResult.SUCCESS}
         wait_until(lambda: len(backend.names) == 50, seconds=15, what="all spans reach the backend")
     assert sorted(set(backend.names)) == sorted(backend.names)
 
