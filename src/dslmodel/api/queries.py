@@ -14,6 +14,7 @@ Hit = TypeVar("Hit", Finding, Incident, Finding | Incident)
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SHORTEST_PREFIX = 4
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Records(Protocol):
@@ -50,7 +51,8 @@ def parse_since(text: str, now: int) -> int:
     except ValueError:
         raise ValueError(f"{text!r} is neither a length of time (30m, 1h, 7d) nor an RFC 3339 time (2026-01-31T12:00:00Z)") from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * SECOND)
+    since_epoch = moment - _EPOCH
+    return (since_epoch.days * 86_400 + since_epoch.seconds) * SECOND + since_epoch.microseconds * 1000
 
 
 def finding_by(records: Records, prefix: str) -> Finding:

@@ -20,7 +20,10 @@ from dslmodel.records import (
 )
 
 NOW = 1_800_000_000 * SECOND
-CLAUSES = (Clause(name="error ratio", value=0.41, rule="> 0.05", holds=True), Clause(name="mode", value="shadow", rule="= live", holds=False))
+CLAUSES = (
+    Clause(name="error ratio", value=0.41, rule="> 0.05", holds=True),
+    Clause(name="mode", value="shadow", rule="= live", holds=False),
+)
 
 
 def finding(name="f1a2b3c4d5e6", service="payments", **changes):

@@ -81,7 +81,8 @@ def test_a_replay_names_findings_by_index_and_follows_its_schema():
 
 def test_details_carry_every_clause_and_follow_their_schema():
     found = finding()
-    data = {"kind": "finding", "finding": finding_detail(found), "incident": incident_detail(incident(findings=(found.id, "gone")), {found.id: found})}
+    belongs_to = incident_detail(incident(findings=(found.id, "gone")), {found.id: found})
+    data = {"kind": "finding", "finding": finding_detail(found), "incident": belongs_to}
     assert [clause["name"] for clause in data["finding"]["clauses"]] == ["error ratio", "mode"]
     assert data["incident"]["findings"][1] == {"id": "gone"}
     jsonschema.validate(data, schema("telemetry_explain"))
