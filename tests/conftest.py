@@ -3,12 +3,17 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Seconds a test may take, its fixtures included, by the first folder below tests/, and when marked slow.
 # A test that needs more says so with @pytest.mark.timeout.
 LIMITS = {"unit": 2, "contract": 10, "e2e": 120}
 SLOW = 600
 TESTS = Path(__file__).parent
+
+# How long an example takes says more of the machine's load than of the code; the limits above bound the whole test.
+settings.register_profile("dslmodel", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("dslmodel")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
