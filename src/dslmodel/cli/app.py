@@ -96,6 +96,7 @@ class Launcher:
         self._app = build()
         self._app.meta.group_parameters = Group("Everywhere", sort_key=100)
         self._app.meta.default(self._launch)
+        self._app.meta.suppress_keyboard_interrupt = False
 
     def run(self) -> int:
         """Gives the exit code. Everything has been printed."""

@@ -8,12 +8,15 @@ from dslmodel.cli import status_probe
 def main() -> int:
     """Run the command line; gives the exit code."""
     arguments = sys.argv[1:]
-    code = status_probe.answer(arguments)
-    if code is not None:
-        return code
-    from dslmodel.cli.app import run
+    try:
+        code = status_probe.answer(arguments)
+        if code is None:
+            from dslmodel.cli.app import run
 
-    return run(arguments)
+            code = run(arguments)
+    except KeyboardInterrupt:
+        return 130
+    return code
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dslmodel.cli.output import Reply
+from dslmodel.cli.output import Reply, UsageError
 
 
 def replay(*files: Path, baseline: Path | None = None) -> Reply:
@@ -15,14 +15,14 @@ def replay(*files: Path, baseline: Path | None = None) -> Reply:
         files: recordings.
         baseline: What is normal, as `--record` or an earlier run kept it; otherwise it is learnt from the recording.
     """
+    if not files:
+        raise UsageError("replay needs at least one recording: `dsl telemetry replay FILE…`")
+
     from dslmodel.api.shapes import finding_shape, incident_shape, replay_shape
-    from dslmodel.cli.output import UsageError
     from dslmodel.cli.tables import replayed
     from dslmodel.engine.replay import replay as run
     from dslmodel.settings import Settings
 
-    if not files:
-        raise UsageError("replay needs at least one recording: `dsl telemetry replay FILE…`")
     result = run(files, Settings(), baseline.read_bytes() if baseline else None)
     data = replay_shape(result.findings, result.incidents)
     text = replayed([finding_shape(finding) for finding in result.findings], [incident_shape(incident) for incident in result.incidents])

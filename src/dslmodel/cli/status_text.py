@@ -102,8 +102,10 @@ def _foot(data: "Document") -> str:
     telemetry = data["telemetry"]
     lines = []
     for receiver in telemetry["receivers"]:
-        bound = "listening" if receiver.get("bound") else "not bound"
-        lines.append(f"{receiver.get('name', '?'):<14}{receiver.get('address') or '-':<34}{bound}")
+        state = ("watched" if receiver["name"] == "coordination" else "listening") if receiver["bound"] else "not bound"
+        lines.append(f"{receiver['name']:<14}{receiver['address']:<34}{state}")
+        if receiver.get("problem") and telemetry["processing"]:
+            lines.append(f"  {clip(receiver['problem'], WIDTH - 2)}")
     dropped = {signal: count for signal, count in telemetry.get("dropped", {}).items() if count}
     if dropped:
         lines.append("dropped       " + ", ".join(f"{count:,} {signal}" for signal, count in sorted(dropped.items())))

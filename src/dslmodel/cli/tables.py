@@ -80,7 +80,7 @@ def _finding(row: Row) -> list[object]:
 def _suspects(incident: Row) -> list[object]:
     parts: list[object] = []
     for place, cause in enumerate(incident["root_causes"], 1):
-        parts.append(f"{place}. {cause['service']}, likelihood {cause['score'] or 0.0:.2f}")
+        parts.append(f"{place}. {cause['service']}, score {cause['score'] or 0.0:.2f}")
         if cause.get("clauses"):
             parts.append(Padding(_clauses(cause["clauses"]), (0, 0, 0, 3)))
     return parts or ["no root cause is known"]

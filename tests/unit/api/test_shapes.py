@@ -6,7 +6,7 @@ from importlib.resources import files
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dslmodel.api.shapes import (
@@ -88,6 +88,10 @@ def test_details_carry_every_clause_and_follow_their_schema():
     jsonschema.validate(data, schema("telemetry_explain"))
 
 
-@given(st.recursive(st.none() | st.floats() | st.text() | st.booleans(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+LEAVES = st.none() | st.floats() | st.text() | st.booleans()
+
+
+@settings(max_examples=50)
+@given(st.recursive(LEAVES, lambda inner: st.dictionaries(st.text(), inner, max_size=3), max_leaves=8))
 def test_cleaned_values_are_valid_json(value):
     json.dumps(clean(value), allow_nan=False)
