@@ -26,6 +26,9 @@ METHODS = {
 }
 # RESOURCE_EXHAUSTED stands for too large (413) here: the queue is drained all the time.
 CODES = {grpc.StatusCode.OK: 200, grpc.StatusCode.INVALID_ARGUMENT: 400, grpc.StatusCode.RESOURCE_EXHAUSTED: 413}
+# Where a request can end; each one ends in exactly one of them.
+ENDS = {"requests", "undecodable", "too_large", "unsupported", "aborted", "timed_out", "overloaded", "queue_full", "unauthenticated"}
+LONG = 50_000
 
 
 class Server:
@@ -101,7 +104,7 @@ def run(server: Server, count: int, seed: int) -> dict[str, Any]:
         status = send_grpc(calls, case) if is_grpc else send_http(connection, case)
         slowest = max(slowest, time.monotonic() - started)
         statuses[f"{'grpc' if is_grpc else 'http'} {status}"] += 1
-        if status not in case.expected:
+        if status not in case.expected | {503}:
             wrong.append(f"{i} {case.how} {case.signal} {case.encoding} {case.coding}: {status}, right: {sorted(case.expected)}")
         if i % max(1, count // 20) == 0:
             memory.append(server.state()["rss"] // MIB)
@@ -122,15 +125,14 @@ def check(server: Server, count: int, seed: int) -> None:
     assert figures["wrong"] == []
     assert figures["failures"] == []
     assert figures["slowest_seconds"] < 5
-    # The first tenth loads code and fills caches; after that the memory must stay where it is.
-    settled = max(figures["memory_mib"][:3])
-    assert figures["rss"] // MIB < settled + 60
-    assert max(figures["memory_mib"]) < 500
-    answered = sum(figures["statuses"].values())
-    assert answered == count
-    refusals = ("undecodable", "too_large", "unsupported", "aborted", "overloaded", "requests")
-    counted = sum(n for key, n in figures["counts"].items() if key.rpartition(" ")[2] in refusals)
-    assert counted == count, "each request is counted exactly once"
+    memory = figures["memory_mib"]
+    assert max(memory) < 400
+    if count >= LONG:  # once caches and malloc's arenas have filled, memory stays where it is
+        assert max(memory[len(memory) // 2 :]) < max(memory[: len(memory) // 2]) + 30
+    counted = sum(n for key, n in figures["counts"].items() if key.rpartition(" ")[2] in ENDS)
+    assert counted == sum(figures["statuses"].values()) == count, "each request is counted exactly once"
+    # The largest requests fill the small queue for a moment; that answer must stay the exception.
+    assert figures["statuses"].get("http 503", 0) <= count // 1000
     assert server.stop() == 0
 
 
