@@ -36,6 +36,7 @@ from dslmodel.settings import Settings, is_loopback
 
 STORE_FILE = "state.db"
 _PRUNE_SECONDS = 3600
+_RELOADABLE = frozenset({"telemetry", "health"})
 _CLOCK_LEAD_SECONDS = 1.0
 
 
@@ -75,6 +76,7 @@ class Assembly:
         self._receiver_stats = ReceiverStats()
         self._forwarder = self._make_forwarder()
         self._end_open_records()
+        self._pipeline = build_pipeline(self._settings)
         self.runner = self._make_runner()
         self._hub = Hub()
         self._publisher = Publisher(state.write_snapshot, self._surroundings, self._identity)
@@ -143,17 +145,15 @@ class Assembly:
         }
 
     def apply(self, wanted: Settings) -> tuple[list[str], list[str]]:
-        """Take over what can change while running; gives the names that were applied and those that need a restart."""
+        """Take over what can change while running; gives the groups that were applied and those that need a restart."""
         changed = [name for name in type(wanted).model_fields if getattr(wanted, name) != getattr(self._settings, name)]
-        interval = wanted.telemetry.health_check_interval_seconds
-        applied = []
-        if interval != self._settings.telemetry.health_check_interval_seconds:
-            self.runner.set_health_check_interval(interval)
-            applied.append("telemetry.health_check_interval_seconds")
-        unapplied = wanted.telemetry.model_copy(update={"health_check_interval_seconds": 0}) != self._settings.telemetry.model_copy(
-            update={"health_check_interval_seconds": 0}
-        )
-        return applied, [name for name in changed if name != "telemetry" or unapplied]
+        applied = [name for name in changed if name in _RELOADABLE]
+        if applied:
+            self._settings = self._settings.model_copy(update={name: getattr(wanted, name) for name in applied})
+            self.runner.set_health_check_interval(wanted.telemetry.health_check_interval_seconds)
+            settings = self._settings
+            self.runner.ask(lambda _pipeline: self._pipeline.configure(settings))
+        return applied, [name for name in changed if name not in applied]
 
     # ------------------------------------------------------------ parts
 
@@ -171,7 +171,7 @@ class Assembly:
         return SteadyClock() if began is None else SteadyClock(wall=_from(began))
 
     def _make_runner(self) -> Runner:
-        pipeline = build_pipeline(self._settings)
+        pipeline = self._pipeline
         header = self._recording.header if self._recording else None
         baselines = header.baselines if header else self._store.load_baselines()
         if baselines:
@@ -239,6 +239,7 @@ class Assembly:
             problems.append("the recording has ended early; see the log")
         if self._clock.lead_seconds > _CLOCK_LEAD_SECONDS:
             problems.append(f"the machine's clock was set back; the engine is {self._clock.lead_seconds:.0f} s ahead and slows down")
+        problems += [f"{name} fails: {fault}" for name, fault in self._pipeline.faults.items()]
         if self.runner.has_unsaved:
             problems.append("findings can't be stored; see the log")
         return Surroundings(

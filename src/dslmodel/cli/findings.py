@@ -123,7 +123,8 @@ def baseline_reset(*, service: str | None = None, context: Global) -> Reply:
         from dslmodel.records import Command
 
         with _writing(context) as store:
-            pipeline, now = _pipeline(store), time.time_ns()
+            # Baselines that can't be read are forgotten, too.
+            pipeline, now = _pipeline(store if service else _Empty()), time.time_ns()
             pipeline.feed(Command(name="baseline_reset", arguments={"service": service}, received_at=now))
             pipeline.tick(now // SECOND * SECOND + SECOND)
             store.save_baselines(pipeline.dump_baselines())

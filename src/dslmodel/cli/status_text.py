@@ -61,7 +61,7 @@ def _daemon(data: "Document") -> str:
 
 def _services(telemetry: "Document", paint: "Any") -> str:
     counts = telemetry["span_counts"]
-    if not counts:
+    if not counts or not telemetry["processing"]:
         return ""
     troubled: dict[str, list[str]] = {}
     for finding in telemetry["patterns"]:
@@ -85,7 +85,8 @@ def _findings(telemetry: "Document", paint: "Any") -> str:
     findings = telemetry["patterns"]
     if not findings:
         return "No open finding." if telemetry["processing"] and telemetry["engine"] else ""
-    lines = [paint(f"{'OPEN FINDING':<18}{'SINCE':<22}{'PATTERN':<21}{'SERVICE':<13}SCORE", "1")]
+    title = "OPEN FINDING" if telemetry["processing"] else "LAST OPEN"
+    lines = [paint(f"{title:<18}{'SINCE':<22}{'PATTERN':<21}{'SERVICE':<13}SCORE", "1")]
     for finding in findings[-_MAX_FINDINGS:]:
         since = str(finding["started_at"])[:19].replace("T", " ")
         row = f"{clip(finding['id'], 17):<18}{since:<22}{finding['pattern']:<21}{clip(finding['service'], 12):<13}"
