@@ -22,6 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 
 from dslmodel.clock import SECOND, VirtualClock
+from dslmodel.engine.runtime import use_runtime
 from dslmodel.ingest.otlp_json import to_json
 from dslmodel.records import Encoding, Kind, Payload, Signal
 
@@ -37,6 +38,7 @@ __all__ = [
     "logs",
     "payload",
     "span",
+    "use_runtime",
 ]
 
 START = 1_767_225_600 * SECOND

@@ -16,7 +16,6 @@ from dslmodel.records import Signal
 
 _SERVICE = ("service", "service_name", "serviceName", "service.name")
 _MAX_METRIC_DEPTH = 8
-_SCOPE = {"name": "dslmodel.coordination"}
 
 
 class Novelty(Protocol):
@@ -194,7 +193,7 @@ def _resources(
     groups: Mapping[bytes, tuple[Mapping[str, Any], list[dict[str, Any]]]], scopes: str, leaves: str
 ) -> Iterator[dict[str, Any]]:
     for resource, items in groups.values():
-        yield {"resource": {"attributes": key_values(resource)}, scopes: [{"scope": _SCOPE, leaves: items}]}
+        yield {"resource": {"attributes": key_values(resource)}, scopes: [{leaves: items}]}
 
 
 def _numbers(values: Mapping[Any, Any], prefix: str, depth: int) -> Iterator[tuple[str, int | float]]:
