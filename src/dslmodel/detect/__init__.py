@@ -8,6 +8,8 @@ from dslmodel.detect.base import Detector
 from dslmodel.detect.cascade_failure import CascadeFailure
 from dslmodel.detect.error_spike import ErrorSpike
 from dslmodel.detect.latency_increase import LatencyIncrease
+from dslmodel.detect.resource_exhaustion import ResourceExhaustion
 from dslmodel.detect.throughput_drop import ThroughputDrop
+from dslmodel.detect.unhealthy_agents import UnhealthyAgents
 
-DETECTORS: tuple[Detector, ...] = (ErrorSpike(), LatencyIncrease(), ThroughputDrop(), CascadeFailure())
+DETECTORS: tuple[Detector, ...] = (ErrorSpike(), LatencyIncrease(), ThroughputDrop(), CascadeFailure(), ResourceExhaustion(), UnhealthyAgents())

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from dslmodel.detect.fleet import Agent
+from dslmodel.detect.resources import Usage
 from dslmodel.records import Clause, Pattern
 
 
@@ -71,6 +73,8 @@ class View:
     callers: Mapping[str, frozenset[str]]  # {service: services that call it}
     failing: Mapping[str, int]  # services with an open error_spike, and since when
     open: frozenset[tuple[Pattern, str]] = frozenset()  # (pattern, service) of open findings
+    agents: Sequence[Agent] = ()
+    usages: Sequence[Usage] = ()
 
 
 class Family(StrEnum):

@@ -134,6 +134,14 @@ class Stream:
         if second % 600 == 0:
             self._forget(second)
 
+    def versions(self) -> list[SeriesKey]:
+        """The newest version of every operation."""
+        return list(self._versions.values())
+
+    def remember_version(self, key: SeriesKey) -> None:
+        """Take a loaded operation's version as its newest."""
+        self._versions[key.service, key.operation, key.kind] = key
+
     @property
     def quarantine_seconds(self) -> int:
         """How long what was seen waits before it is taken as normal."""

@@ -20,6 +20,7 @@ from dslmodel.records import EdgeKey, FollowKey
 LIMITS = {10: 9.0, 30: 7.0, 60: 6.0}  # window seconds: deviation from which it convinces; short windows wander more
 ERROR_LIMIT = 6.4  # tail < 1e-9
 RATE_WINDOW = 30
+RATIO_WINDOW = 60
 RATE_LIMIT = 6.0
 FOLLOW_LIMIT = 5.0
 SETTLING_SECONDS = 10
@@ -258,6 +259,24 @@ class StreamReadings:
             for service, first in stream.first_seen.items()
             if second - first >= stream.min_seconds and seen.get(service, 0.0) >= stream.min_spans
         }
+
+    def ratios(self, now: int) -> tuple[float | None, float | None]:
+        """(normal / actual latency, actual / normal throughput) of ready services; None when none is."""
+        stream, second = self._stream, now // SECOND
+        names = [str(key) for key in stream.services.keys]
+        ready = np.array([name in self._ready for name in names], dtype=bool)
+        if not ready.any():
+            return None, None
+        total = stream.services.total(second - RATIO_WINDOW, second)
+        known = total[:, KNOWN] * ready
+        center, _, _ = stream.history.normal([((name,), "latency_shift", 60) for name in names])
+        slower = np.maximum(0.0, total[:, SHIFT] / np.maximum(total[:, KNOWN], 1e-9) - center)
+        latency = float(known @ np.exp(-slower) / known.sum()) if known.sum() > 0 else None
+        root, _, seen = stream.history.normal([((name,), "throughput", RATE_WINDOW) for name in names])
+        normal = (root / 2.0) ** 2 / RATE_WINDOW * ready * (seen >= _MIN_HISTORY)
+        actual = total[:, WEIGHT] / RATIO_WINDOW
+        share = np.minimum(actual, normal)
+        return latency, float(share.sum() / normal.sum()) if normal.sum() > 0 else None
 
     def learning(self) -> tuple[str, ...]:
         """Services seen whose baseline can't raise a finding yet."""

@@ -16,7 +16,7 @@ _BLIND_SECONDS = 300  # nothing measured for this long: can't be said to go on
 _FLAP_WINDOW = 1800 * SECOND
 _FLAP_COUNT = 3
 _MAX_HOLD_SECONDS = 600
-_ACCEPTED_SECONDS = 3600  # a false positive's signal is learnt as normal for this long before it may raise again
+ACCEPTED_SECONDS = 3600  # a false positive's signal is learnt as normal for this long before it may raise again
 _NOTEWORTHY = 0.05  # a change of the score that is worth recording
 
 
@@ -131,7 +131,7 @@ class Tracker:
         if state is not None and state.finding is not None and state.finding.id == known.id:
             state.finding = None if false_positive else marked
         if false_positive:
-            self._states.setdefault((known.pattern, known.service), _State()).accepted_until = now + _ACCEPTED_SECONDS * SECOND
+            self._states.setdefault((known.pattern, known.service), _State()).accepted_until = now + ACCEPTED_SECONDS * SECOND
         self._kept[known.id] = marked
         return marked
 
