@@ -88,7 +88,7 @@ def _same(one: Message, other: Message) -> bool:
 
 @pytest.mark.parametrize("signal", list(Signal))
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_request_reads_back_as_it_was(signal, data):
     message = data.draw(requests(signal))
     document = orjson.loads(orjson.dumps(to_json(message, signal)))
