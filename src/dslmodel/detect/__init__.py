@@ -12,4 +12,11 @@ from dslmodel.detect.resource_exhaustion import ResourceExhaustion
 from dslmodel.detect.throughput_drop import ThroughputDrop
 from dslmodel.detect.unhealthy_agents import UnhealthyAgents
 
-DETECTORS: tuple[Detector, ...] = (ErrorSpike(), LatencyIncrease(), ThroughputDrop(), CascadeFailure(), ResourceExhaustion(), UnhealthyAgents())
+DETECTORS: tuple[Detector, ...] = (
+    ErrorSpike(),
+    LatencyIncrease(),
+    ThroughputDrop(),
+    CascadeFailure(),
+    ResourceExhaustion(),
+    UnhealthyAgents(),
+)

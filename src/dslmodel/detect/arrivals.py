@@ -88,9 +88,19 @@ class Arrivals:
             return TelemetryHealth(state="unknown", problems=("no telemetry has arrived yet",))
         problems = []
         if self.is_silent(now):
-            problems.append(f"no telemetry of any service for {now / SECOND - self._newest:.0f} s: services, exporters or collector may be down")
-        skewed = sorted({name for (name, _), (received, _, skew) in self._instances.items() if abs(skew) > _SKEW_SECONDS and now / SECOND - received < 120})
-        problems += [f"{name}: spans end more than {_SKEW_SECONDS:.0f} s away from their receipt (clock skew, or late export)" for name in skewed[:5]]
+            problems.append(
+                f"no telemetry of any service for {now / SECOND - self._newest:.0f} s: services, exporters or collector may be down"
+            )
+        skewed = sorted(
+            {
+                name
+                for (name, _), (received, _, skew) in self._instances.items()
+                if abs(skew) > _SKEW_SECONDS and now / SECOND - received < 120
+            }
+        )
+        problems += [
+            f"{name}: spans end more than {_SKEW_SECONDS:.0f} s away from their receipt (clock skew, or late export)" for name in skewed[:5]
+        ]
         first, last = self._tallies[0][1], self._tallies[-1][1]
         accepted = last.accepted - first.accepted
         late = last.late - first.late

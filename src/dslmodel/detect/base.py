@@ -118,8 +118,18 @@ def clauses_of(reading: Reading, fire_shift: float) -> tuple[Clause, ...]:
     """The two conditions every reading is held to, with their values."""
     z = reading.z if reading.z is not None else None
     return (
-        Clause(name=f"{reading.signal} deviation", value=None if z is None else round(z, 2), rule=f">= {reading.limit:g} robust standard deviations", holds=z is not None and z >= reading.limit),
-        Clause(name=f"{reading.signal} shift", value=round(reading.shift, 4), rule=f">= {round(fire_shift, 4):g}", holds=reading.shift >= fire_shift),
+        Clause(
+            name=f"{reading.signal} deviation",
+            value=None if z is None else round(z, 2),
+            rule=f">= {reading.limit:g} robust standard deviations",
+            holds=z is not None and z >= reading.limit,
+        ),
+        Clause(
+            name=f"{reading.signal} shift",
+            value=round(reading.shift, 4),
+            rule=f">= {round(fire_shift, 4):g}",
+            holds=reading.shift >= fire_shift,
+        ),
         Clause(name=f"{reading.signal} value", value=round(reading.value, 4), rule=f"normal {round(reading.normal, 4):g}", holds=True),
         Clause(name="samples", value=round(reading.count, 3), rule=f"in {reading.window_seconds:g} s", holds=True),
         *reading.evidence,

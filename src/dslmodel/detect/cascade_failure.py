@@ -27,7 +27,9 @@ class CascadeFailure:
         """One judgement per failing service without a failing callee, and per open cascade."""
         recovered = {service for pattern, service in view.open if pattern is self.pattern} - set(view.failing)
         for root in sorted({*view.failing, *recovered}):
-            if root in view.failing and any(root in callers and callee in view.failing and callee != root for callee, callers in view.callers.items()):
+            if root in view.failing and any(
+                root in callers and callee in view.failing and callee != root for callee, callers in view.callers.items()
+            ):
                 continue
             reached = _spread(root, view.callers, view.failing) if root in view.failing else []
             is_cascade = len(reached) >= _SPREAD
@@ -55,4 +57,3 @@ def _spread(root: str, callers: Mapping[str, frozenset[str]], failing: Mapping[s
                 reached.append(name)
                 pending.append(name)
     return reached
-

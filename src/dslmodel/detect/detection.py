@@ -1,11 +1,11 @@
 """The stage as one object: batches and windows in, changed findings and incidents out, once a tick."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dslmodel.clock import SECOND
-from dslmodel.detect.base import Blame, Detector, Judgement, Reading, View
 from dslmodel.detect import measured_blame, stream_blame
+from dslmodel.detect.base import Blame, Detector, Judgement, Reading, View
 from dslmodel.detect.fleet import Fleet
 from dslmodel.detect.incidents import Incidents
 from dslmodel.detect.measured import Measured
@@ -41,12 +41,12 @@ class Changes(NamedTuple):
 class Detection:
     """Owns baselines, open findings and incidents. One writer; takes `now`, reads no clock."""
 
-    def __init__(self, detectors: Sequence[Detector], options: DetectionOptions) -> None:
+    def __init__(self, detectors: Sequence[Detector], options: DetectionOptions, parse_time: Callable[[Any], int]) -> None:
         self._detectors = detectors
         self.stream = Stream(min_spans=options.min_spans, min_seconds=options.min_seconds, settle_seconds=options.settle_seconds)
         self._readings = StreamReadings(self.stream)
         self.measured = Measured()
-        self.fleet = Fleet()
+        self.fleet = Fleet(parse_time)
         self.resources = Resources()
         self.tracker = Tracker(retention_hours=options.retention_hours, max_findings=options.max_findings)
         self.incidents = Incidents(retention_hours=options.retention_hours, max_incidents=options.max_findings)

@@ -17,8 +17,18 @@ class ErrorSpike:
     Units: ratio of errors in requests. 1 of 2 failed never fires; 4 of 4 does.
 
     >>> from dslmodel.detect.base import Reading, Subject, View
-    >>> bad = Reading(subject=Subject("web"), signal="error_ratio", value=0.9, normal=0.001, shift=0.899, z=30.0, limit=6.4,
-    ...               count=30, at=60_000_000_000, window_seconds=60)
+    >>> bad = Reading(
+    ...     subject=Subject("web"),
+    ...     signal="error_ratio",
+    ...     value=0.9,
+    ...     normal=0.001,
+    ...     shift=0.899,
+    ...     z=30.0,
+    ...     limit=6.4,
+    ...     count=30,
+    ...     at=60_000_000_000,
+    ...     window_seconds=60,
+    ... )
     >>> [(j.service, j.fires) for j in ErrorSpike().inspect(View(now=0, readings=[bad], callers={}, failing={}))]
     [('web', True)]
     """
@@ -39,4 +49,5 @@ def _is_bad(reading: Reading) -> bool:
 
 def _describe(reading: Reading) -> str:
     of = f" ({reading.subject.label})" if reading.subject.label else ""
-    return f"{reading.subject.service}{of}: {reading.value:.1%} of {reading.count:.0f} requests failed in {reading.window_seconds:g} s, normal is {reading.normal:.2%}"
+    seen = f"{reading.value:.1%} of {reading.count:.0f} requests failed in {reading.window_seconds:g} s"
+    return f"{reading.subject.service}{of}: {seen}, normal is {reading.normal:.2%}"

@@ -1,9 +1,8 @@
 """Agents and work files as the coordination directory tells of them."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from dslmodel.clock import SECOND
@@ -32,7 +31,9 @@ class Agent:
 class Fleet:
     """The current files, by name; bounded, the oldest forgotten first."""
 
-    def __init__(self) -> None:
+    def __init__(self, parse_time: Callable[[Any], int]) -> None:
+        """`parse_time`: nanoseconds of a heartbeat as agents write it; raises ValueError for anything else."""
+        self._parse_time = parse_time
         self._agents: dict[str, Agent] = {}
         self._work: dict[str, str] = {}
 
@@ -42,7 +43,7 @@ class Fleet:
             if event.change is Change.DELETED:
                 self._agents.pop(event.name, None)
             else:
-                self._agents[event.name] = _agent(event)
+                self._agents[event.name] = self._agent(event)
             store: dict[str, Any] = self._agents
         else:
             state = _WORK_KINDS.get(event.kind, event.kind)
@@ -54,6 +55,19 @@ class Fleet:
         while len(store) > _MAX_FILES:
             del store[next(iter(store))]
 
+    def _agent(self, event: CoordinationEvent) -> Agent:
+        status = str(event.document.get("status", "active"))
+        try:
+            heartbeat_at = self._parse_time(event.document["last_heartbeat"])
+        except (KeyError, ValueError):
+            heartbeat_at = 0  # the file's own time counts
+        return Agent(
+            id=str(event.document.get("id", event.name)),
+            status=status,
+            heartbeat_at=max(event.modified_at, heartbeat_at),
+            is_expected=status.lower() not in _ENDED,
+        )
+
     def agents(self) -> list[Agent]:
         """Every agent known, by file name."""
         return [self._agents[name] for name in sorted(self._agents)]
@@ -63,29 +77,8 @@ class Fleet:
         work = Counter(self._work.values())
         expected = [agent for agent in self._agents.values() if agent.is_expected]
         stale = sum(agent.is_stale(now) for agent in expected)
-        return {"active": len(expected) - stale, "stale": stale, **{state: work[state] for state in ("pending", "claimed", "completed", "failed")}}
-
-
-def _agent(event: CoordinationEvent) -> Agent:
-    document = event.document
-    status = str(document.get("status", "active"))
-    return Agent(
-        id=str(document.get("id", event.name)),
-        status=status,
-        heartbeat_at=max(event.modified_at, _time(document.get("last_heartbeat"))),
-        is_expected=status.lower() not in _ENDED,
-    )
-
-
-def _time(value: object) -> int:
-    """ISO 8601 or Unix seconds as nanoseconds; 0 for anything else."""
-    if isinstance(value, bool) or value is None:
-        return 0
-    if isinstance(value, (int, float)):
-        return round(value * SECOND) if 0 < value < 1e11 else 0
-    if isinstance(value, str):
-        try:
-            return round(datetime.fromisoformat(value).timestamp() * SECOND)
-        except (ValueError, OverflowError, OSError):
-            return 0
-    return 0
+        return {
+            "active": len(expected) - stale,
+            "stale": stale,
+            **{state: work[state] for state in ("pending", "claimed", "completed", "failed")},
+        }

@@ -10,7 +10,9 @@ HOLD_RATIO = 0.5  # an open finding stays while half of what opened it is left: 
 _MAX_CLAUSES = 20
 
 
-def judge_services(pattern: Pattern, readings: Iterable[Reading], fire_shift: Mapping[str, float], describe: Callable[[Reading], str]) -> Iterable[Judgement]:
+def judge_services(
+    pattern: Pattern, readings: Iterable[Reading], fire_shift: Mapping[str, float], describe: Callable[[Reading], str]
+) -> Iterable[Judgement]:
     """One judgement per service that has readings of the signals in `fire_shift` ({signal: smallest shift that matters})."""
     by_service: dict[str, list[Reading]] = {}
     for reading in readings:

@@ -4,7 +4,7 @@ The scale is the larger of 1.4826 * MAD and (q98 - median) / 2.05: both estimate
 doesn't forget that a spiky signal is spiky. Median and MAD: Hampel, "The influence curve and its role in robust estimation", 1974.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,9 +38,9 @@ class History:
         self._count[slot] += 1
         self._stale.add(slot)
 
-    def keys(self) -> list[Hashable]:
+    def __iter__(self) -> Iterator[Hashable]:
         """Every key that values are known of."""
-        return list(self._slots)
+        return iter(list(self._slots))
 
     def count(self, key: Hashable) -> int:
         """How many values of `key` were learnt."""

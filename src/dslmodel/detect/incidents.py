@@ -39,7 +39,9 @@ class Incidents:
         self._kept: dict[IncidentId, Incident] = {}
         self._recent: deque[tuple[int, Sequence[Blame], Sequence[Reading]]] = deque()
 
-    def update(self, findings: Iterable[Finding], blames: Sequence[Blame], readings: Sequence[Reading], graph: Graph, now: int) -> list[Incident]:
+    def update(
+        self, findings: Iterable[Finding], blames: Sequence[Blame], readings: Sequence[Reading], graph: Graph, now: int
+    ) -> list[Incident]:
         """Incidents that changed. `findings`: those that changed in this tick."""
         self._recent.append((now, blames, readings))
         while self._recent and self._recent[0][0] < now - _MEMORY_SECONDS * SECOND:
@@ -139,4 +141,3 @@ def _differs(new: Sequence[RootCause], old: Sequence[RootCause]) -> bool:
 
 def _incident_id(finding: Finding) -> IncidentId:
     return IncidentId("i-" + hashlib.sha256(f"incident\0{finding.id}".encode()).hexdigest()[:12])
-

@@ -25,8 +25,18 @@ class LatencyIncrease:
     Units: natural log of a ratio of durations. The finding is on the service that was slow to answer: for a call, the callee.
 
     >>> from dslmodel.detect.base import Reading, Subject, View
-    >>> slow = Reading(subject=Subject("db", client="web"), signal="gap_shift", value=3.0, normal=1.0, shift=1.1, z=12.0, limit=8.0,
-    ...                count=50, at=60_000_000_000, window_seconds=10)
+    >>> slow = Reading(
+    ...     subject=Subject("db", client="web"),
+    ...     signal="gap_shift",
+    ...     value=3.0,
+    ...     normal=1.0,
+    ...     shift=1.1,
+    ...     z=12.0,
+    ...     limit=8.0,
+    ...     count=50,
+    ...     at=60_000_000_000,
+    ...     window_seconds=10,
+    ... )
     >>> [(j.service, j.operation, j.fires) for j in LatencyIncrease().inspect(View(now=0, readings=[slow], callers={}, failing={}))]
     [('db', 'web → db', True)]
     """
@@ -43,4 +53,5 @@ def _describe(reading: Reading) -> str:
     what = reading.signal.replace("_", " ")
     if reading.signal.rsplit("_", 1)[-1].startswith("p"):
         return f"{reading.subject.service}{of}: {what} is {reading.value:.1f} ms, normal is {reading.normal:.1f} ms"
-    return f"{reading.subject.service}{of}: {what} is {reading.value / max(reading.normal, 1e-9):.2f} times its normal over {reading.window_seconds:g} s"
+    times = reading.value / max(reading.normal, 1e-9)
+    return f"{reading.subject.service}{of}: {what} is {times:.2f} times its normal over {reading.window_seconds:g} s"

@@ -100,7 +100,9 @@ class Measured:
         for edge in self._edges:
             end = edge.started_at + round(edge.width_seconds * SECOND)
             for value in self._of_edge(edge):
-                readings += self._judge((edge.client, edge.server, "edge"), Subject(edge.server, edge.client), value, end, edge.width_seconds)
+                readings += self._judge(
+                    (edge.client, edge.server, "edge"), Subject(edge.server, edge.client), value, end, edge.width_seconds
+                )
         self._windows, self._edges = [], []
         return {r.subject.service for r in readings}
 
@@ -114,7 +116,9 @@ class Measured:
             values += [_latency(f"client_latency_{q}{operation}", ms, count) for q, ms in window.client_latency_ms.items()]
         if window.error_ratio is not None and count > 0:
             ratio = min(max(window.error_ratio, 0.0), 1.0)
-            values.append(_Value(f"error_ratio{operation}", float(np.arcsin(np.sqrt(ratio))), 0.25 / count, count, lambda x: float(np.sin(x) ** 2)))
+            values.append(
+                _Value(f"error_ratio{operation}", float(np.arcsin(np.sqrt(ratio))), 0.25 / count, count, lambda x: float(np.sin(x) ** 2))
+            )
         if window.count is not None and not operation:
             values.append(_Value("throughput", -2.0 * float(np.sqrt(max(window.count, 0.0))), 1.0, window.count, lambda x: (x / 2.0) ** 2))
         return values
@@ -205,12 +209,16 @@ class Measured:
 
     def normals(self, service: str) -> dict[str, float]:
         """{signal: its normal value} of a service's own windows."""
-        return {signal: round(latest.normal, 4) for (names, signal), latest in sorted(self.latest.items()) if names[0] == service and len(names) == 2}
+        return {
+            signal: round(latest.normal, 4)
+            for (names, signal), latest in sorted(self.latest.items())
+            if names[0] == service and len(names) == 2
+        }
 
     def forget_service(self, service: str | None) -> None:
         """Unlearn a service, or everything."""
         for history in (self.pairs, self.singles):
-            history.forget([key for key in history.keys() if service is None or service in _first(key)])
+            history.forget([key for key in history if service is None or service in _first(key)])
         for name in [n for n in self.first_seen if service in (None, n)]:
             del self.first_seen[name]
 

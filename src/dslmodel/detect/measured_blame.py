@@ -26,9 +26,13 @@ def blame(measured: Measured, now: int, readings: Sequence[Reading]) -> Iterable
         lost = max(0.0, reading.normal - reading.value)
         if reading.signal == "follows":
             amount = lost * reading.count / reading.window_seconds
-            yield Blame(service=reading.subject.service, family=Family.MISSING, amount=amount, note=f"{reading.subject.label} no longer follows")
+            yield Blame(
+                service=reading.subject.service, family=Family.MISSING, amount=amount, note=f"{reading.subject.label} no longer follows"
+            )
         elif reading.signal == "throughput":
-            yield Blame(service=reading.subject.service, family=Family.RATE, amount=lost / reading.window_seconds, note="requests no longer come")
+            yield Blame(
+                service=reading.subject.service, family=Family.RATE, amount=lost / reading.window_seconds, note="requests no longer come"
+            )
 
 
 def _time(measured: Measured, fresh: Mapping[tuple[tuple[str, ...], str], Latest]) -> Iterable[Blame]:

@@ -49,9 +49,8 @@ def describe(stream: Stream, measured: Measured, learning: Sequence[str], servic
                     "error_ratio": round(profile.error_ratio, 6),
                 }
             )
-    for name in sorted(measured.first_seen):
-        if service in (None, name):
-            rows.append({"service": name, "operation": None, "version": None, "state": "measured", **measured.normals(name)})
+    windows = [name for name in sorted(measured.first_seen) if service in (None, name)]
+    rows += [{"service": n, "operation": None, "version": None, "state": "measured", **measured.normals(n)} for n in windows]
     return rows
 
 

@@ -69,7 +69,7 @@ class Profile:
         child.histogram = {b: w * lighter for b, w in self.histogram.items()}
         child.errors, child.calls = self.errors * lighter, self.calls * lighter
         child.seen, child.learnt_at = self.seen, self.learnt_at
-        child._derive()  # noqa: SLF001  # its own class
+        child._derive()  # its own class
         return child
 
     def _derive(self) -> None:
@@ -104,7 +104,7 @@ class Profile:
         profile.histogram = {int(b): float(w) for b, w in document["histogram"]}
         profile.errors, profile.calls = float(document["errors"]), float(document["calls"])
         profile.seen, profile.learnt_at = float(document["seen"]), int(document["learnt_at"])
-        profile._derive()  # noqa: SLF001  # its own class
+        profile._derive()  # its own class
         return profile
 
 

@@ -22,9 +22,19 @@ class ResourceExhaustion:
 
     >>> from dslmodel.detect.base import View
     >>> from dslmodel.detect.resources import Usage
-    >>> full = Usage(service="db", instance="1", resource="memory", is_ratio=True, normal=0.5, deviation=9.0,
-    ...              values=tuple((t * 10**9, 0.97) for t in range(0, 40, 10)))
-    >>> [(j.service, j.fires) for j in ResourceExhaustion().inspect(View(now=30 * 10**9, readings=(), callers={}, failing={}, usages=[full]))]
+    >>> full = Usage(
+    ...     service="db",
+    ...     instance="1",
+    ...     resource="memory",
+    ...     is_ratio=True,
+    ...     normal=0.5,
+    ...     deviation=9.0,
+    ...     values=tuple((t * 10**9, 0.97) for t in range(0, 40, 10)),
+    ... )
+    >>> [
+    ...     (j.service, j.fires)
+    ...     for j in ResourceExhaustion().inspect(View(now=30 * 10**9, readings=(), callers={}, failing={}, usages=[full]))
+    ... ]
     [('db', True)]
     """
 
@@ -75,4 +85,6 @@ def _shown(usage: Usage) -> str:
 
 
 def _rule(usage: Usage) -> str:
-    return f">= {_LIMITS.get(usage.resource, (0.95, 60, 0.9))[0]}" if usage.is_ratio else f">= {_GROWTH} times its normal {usage.normal:.0f}"
+    return (
+        f">= {_LIMITS.get(usage.resource, (0.95, 60, 0.9))[0]}" if usage.is_ratio else f">= {_GROWTH} times its normal {usage.normal:.0f}"
+    )

@@ -5,7 +5,8 @@ Each family of trouble (errors, time, missing calls, requests that don't come) i
 count little beside anything else.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from dslmodel.detect.base import Blame, Family, Reading, strength
@@ -26,7 +27,7 @@ class Evidence:
     strengths: dict[Family, float] = field(default_factory=dict)
     touched: dict[str, float] = field(default_factory=dict)
 
-    def add(self, blames: Iterable[Blame], readings: Iterable[Reading], services: Set[str]) -> None:
+    def add(self, blames: Iterable[Blame], readings: Iterable[Reading], services: AbstractSet[str]) -> None:
         """Take one tick's blames and readings of the services near the incident."""
         for blame in blames:
             if blame.service in services:

@@ -12,7 +12,7 @@ import numpy as np
 from dslmodel.clock import SECOND
 from dslmodel.detect.arrivals import Arrivals
 from dslmodel.detect.history import History
-from dslmodel.detect.profiles import LOG_MS, MS, Clean, Profile, Profiles
+from dslmodel.detect.profiles import LOG_MS, MS, Profile, Profiles
 from dslmodel.detect.rings import Floats, Ints, Ring
 from dslmodel.records import Columns, EdgeKey, FollowKey, SeriesKey, WindowBatch
 
@@ -161,7 +161,7 @@ class Stream:
         """Unlearn a service, or everything."""
         for profiles in (self.requests, self.calls, self.waits, self.work):
             profiles.forget(lambda key: service is None or service in _services_of(key))
-        self.history.forget([key for key in self.history.keys() if service is None or service in _services_of(key)])
+        self.history.forget([key for key in self.history if service is None or service in _services_of(key)])
         for name in [n for n in self.first_seen if service in (None, n)]:
             del self.first_seen[name]
 

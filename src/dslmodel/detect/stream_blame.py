@@ -34,7 +34,12 @@ def _time(stream: Stream, second: int) -> Iterable[Blame]:
     reporting = set(stream.services.keys)
     for edge, row in zip(stream.edges.keys, calls.tolist(), strict=True):
         if isinstance(edge, EdgeKey) and edge.server not in reporting and row[EXTRA_MS] > _TIME_SHARE * row[NORMAL_MS]:
-            yield Blame(service=edge.server, family=Family.TIME, amount=row[EXTRA_MS] / _WINDOW, note=f"calls of {edge.client} to it, which sends no spans")
+            yield Blame(
+                service=edge.server,
+                family=Family.TIME,
+                amount=row[EXTRA_MS] / _WINDOW,
+                note=f"calls of {edge.client} to it, which sends no spans",
+            )
     slow: dict[EdgeKey, float] = {}
     for edge, row in zip(stream.gaps.keys, waits.tolist(), strict=True):
         if isinstance(edge, EdgeKey) and row[EXTRA_MS] > _TIME_SHARE * max(row[NORMAL_MS], normal.get(edge, 0.0)):
@@ -85,9 +90,17 @@ def _missing(stream: Stream, second: int, readings: Sequence[Reading]) -> Iterab
         if reading.signal == "follows":
             callee = reading.subject.operation.removeprefix("→ ")
             expected = reading.normal * reading.count / reading.window_seconds
-            still_called = callee != reading.subject.operation and calls.get(EdgeKey(reading.subject.service, callee), 0.0) / 60 >= 0.5 * expected
+            still_called = (
+                callee != reading.subject.operation and calls.get(EdgeKey(reading.subject.service, callee), 0.0) / 60 >= 0.5 * expected
+            )
             service = callee if still_called else reading.subject.service
-            note = f"calls of {reading.subject.service} that it no longer answers" if still_called else f"{reading.subject.operation} no longer follows"
+            note = (
+                f"calls of {reading.subject.service} that it no longer answers"
+                if still_called
+                else f"{reading.subject.operation} no longer follows"
+            )
             yield Blame(service=service, family=Family.MISSING, amount=reading.excess, note=note)
         elif reading.signal == "throughput":
-            yield Blame(service=reading.subject.service, family=Family.RATE, amount=reading.normal - reading.value, note="requests no longer come")
+            yield Blame(
+                service=reading.subject.service, family=Family.RATE, amount=reading.normal - reading.value, note="requests no longer come"
+            )

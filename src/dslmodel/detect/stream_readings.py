@@ -79,11 +79,20 @@ class StreamReadings:
             total = ring.total(second - window, second)
             names = [_names(key) for key in ring.keys]
             known = np.maximum(total[:, KNOWN], 1e-9)
-            shift = Statistic(f"{name}_shift", window, names, total[:, SHIFT] / known, total[:, VARIANCE] / known**2, _FLOOR, limit, total[:, KNOWN])
+            shift = Statistic(
+                f"{name}_shift", window, names, total[:, SHIFT] / known, total[:, VARIANCE] / known**2, _FLOOR, limit, total[:, KNOWN]
+            )
             yield from self._judge(shift, second, watched)
             if name != "gap":
                 tail = Statistic(
-                    f"{name}_tail", window, names, total[:, TAIL] / known, total[:, TAIL_VARIANCE] / known**2, _TAIL_FLOOR, limit, total[:, KNOWN]
+                    f"{name}_tail",
+                    window,
+                    names,
+                    total[:, TAIL] / known,
+                    total[:, TAIL_VARIANCE] / known**2,
+                    _TAIL_FLOOR,
+                    limit,
+                    total[:, KNOWN],
                 )
                 yield from self._judge(tail, second, watched)
 
@@ -290,7 +299,7 @@ class StreamReadings:
 
 
 def _missing_deviation(ratio: float, usual: float, requests: float, scale: float) -> float:
-    """How far `ratio` followers per request are below `usual`: likelihood ratio (binomial up to one, Poisson beyond), and the history's scale."""
+    """How far `ratio` followers per request are below `usual`: likelihood ratio (binomial up to one, else Poisson) and history's scale."""
     if ratio >= usual or usual <= 0.0:
         return 0.0
     if usual <= 1.0:

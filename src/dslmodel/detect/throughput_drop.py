@@ -17,8 +17,18 @@ class ThroughputDrop:
     Units: share of the expected count that is missing. Needs data of others: silence of everything is no drop.
 
     >>> from dslmodel.detect.base import Reading, Subject, View
-    >>> less = Reading(subject=Subject("web"), signal="throughput", value=0.1, normal=5.0, shift=0.98, z=9.0, limit=6.0, count=3,
-    ...                at=60_000_000_000, window_seconds=30)
+    >>> less = Reading(
+    ...     subject=Subject("web"),
+    ...     signal="throughput",
+    ...     value=0.1,
+    ...     normal=5.0,
+    ...     shift=0.98,
+    ...     z=9.0,
+    ...     limit=6.0,
+    ...     count=3,
+    ...     at=60_000_000_000,
+    ...     window_seconds=30,
+    ... )
     >>> [(j.service, j.fires) for j in ThroughputDrop().inspect(View(now=0, readings=[less], callers={}, failing={}))]
     [('web', True)]
     """
@@ -32,5 +42,6 @@ class ThroughputDrop:
 
 def _describe(reading: Reading) -> str:
     if reading.signal == "follows":
-        return f"{reading.subject.service}: {reading.subject.operation} follows {reading.value:.2f} times per request, normal is {reading.normal:.2f}"
+        follower = reading.subject.operation
+        return f"{reading.subject.service}: {follower} follows {reading.value:.2f} times per request, normal is {reading.normal:.2f}"
     return f"{reading.subject.service}: {reading.value:.2f} requests/s over {reading.window_seconds:g} s, normal is {reading.normal:.2f}"

@@ -55,7 +55,12 @@ class Tracker:
                 if judgement.fires and now >= state.accepted_until:
                     changed.append(self._open(state, judgement, exemplars, now))
             elif judgement.fires and judgement.score > state.finding.score + _NOTEWORTHY:
-                changed.append(self._set(state, replace(state.finding, score=judgement.score, clauses=judgement.clauses, summary=judgement.summary, updated_at=now)))
+                changed.append(
+                    self._set(
+                        state,
+                        replace(state.finding, score=judgement.score, clauses=judgement.clauses, summary=judgement.summary, updated_at=now),
+                    )
+                )
         changed += [self._close(state, now) for state in self._states.values() if state.finding is not None and self._is_over(state, now)]
         if now // SECOND % 60 == 0:
             self._prune(now)
@@ -91,7 +96,7 @@ class Tracker:
         return state.judged_at > state.bad_at and now - state.bad_at >= hold * SECOND
 
     def _close(self, state: _State, now: int) -> Finding:
-        assert state.finding is not None  # noqa: S101  # callers choose open states
+        assert state.finding is not None  # callers choose open states
         closed = self._set(state, replace(state.finding, resolved_at=now, updated_at=now))
         state.finding = None
         return closed
@@ -106,7 +111,9 @@ class Tracker:
         resolved = [f.id for f in self._kept.values() if f.resolved_at is not None]
         for finding in {*old, *resolved[: max(0, len(self._kept) - self._max)]}:
             del self._kept[finding]
-        for key in [k for k, s in self._states.items() if s.finding is None and s.judged_at < now - _FLAP_WINDOW and s.accepted_until < now]:
+        for key in [
+            k for k, s in self._states.items() if s.finding is None and s.judged_at < now - _FLAP_WINDOW and s.accepted_until < now
+        ]:
             del self._states[key]
 
     # ------------------------------------------------------------ what people say

@@ -40,9 +40,16 @@ class UnhealthyAgents:
             score=round(0.5 + 0.5 * len(stale) / len(view.agents), 4) if stale else 0.0,
             started_at=stale[0].heartbeat_at + STALE_SECONDS * SECOND if stale else view.now,
             window_seconds=STALE_SECONDS,
-            summary=f"{len(stale)} of {len(view.agents)} agents give no sign of life: {', '.join(a.id for a in stale[:5])}" if stale else "all agents are alive",
+            summary=f"{len(stale)} of {len(view.agents)} agents give no sign of life: {', '.join(a.id for a in stale[:5])}"
+            if stale
+            else "all agents are alive",
             clauses=tuple(
-                Clause(name=f"heartbeat of {a.id}", value=round((view.now - a.heartbeat_at) / SECOND, 1), rule=f"<= {STALE_SECONDS} s", holds=False)
+                Clause(
+                    name=f"heartbeat of {a.id}",
+                    value=round((view.now - a.heartbeat_at) / SECOND, 1),
+                    rule=f"<= {STALE_SECONDS} s",
+                    holds=False,
+                )
                 for a in stale[:_SHOWN]
             ),
         )

@@ -58,7 +58,9 @@ def replay(paths: Sequence[str | os.PathLike[str]], settings: Settings, baseline
         found = _Found()
         ended_at = run(pipeline, inputs, found.add, started_at=header.started_at if header else None)
         ended_at = _finish(pipeline, inputs.ended_at, ended_at, found)
-    return ReplayResult(findings=tuple(found.findings.values()), incidents=tuple(found.incidents.values()), ended_at=ended_at, warnings=tuple(warnings))
+    return ReplayResult(
+        findings=tuple(found.findings.values()), incidents=tuple(found.incidents.values()), ended_at=ended_at, warnings=tuple(warnings)
+    )
 
 
 def run(pipeline: Pipeline, inputs: Iterable[Input], take: Callable[[Tick], object], *, started_at: int | None = None) -> int:
@@ -94,4 +96,6 @@ def _recorded(header: Header | None, settings: Settings) -> Settings:
     try:
         return Settings.model_validate(dict(header.settings))
     except ValidationError as error:
-        raise ConfigurationError(f"the settings in the recording's header can't be used: {error.errors()[0]['msg']} (made by {header.version})") from error
+        raise ConfigurationError(
+            f"the settings in the recording's header can't be used: {error.errors()[0]['msg']} (made by {header.version})"
+        ) from error

@@ -9,6 +9,7 @@ from dslmodel.engine.in_process import InProcess
 from dslmodel.engine.pipeline import Pipeline, Readers
 from dslmodel.ingest.resources import log_counts, resource_samples
 from dslmodel.ingest.spans import decode_spans
+from dslmodel.ingest.times import parse_time
 from dslmodel.settings import Settings, load_settings
 from dslmodel.windows.aggregate import AggregatorLimits, ReferenceAggregator
 
@@ -37,7 +38,7 @@ def build_pipeline(settings: Settings) -> Pipeline:
         max_findings=detection.max_findings,
     )
     readers = Readers(resource_samples=resource_samples, log_counts=log_counts)
-    return Pipeline(aggregator=aggregator, detection=Detection(DETECTORS, options), readers=readers, settings=settings)
+    return Pipeline(aggregator=aggregator, detection=Detection(DETECTORS, options, parse_time), readers=readers, settings=settings)
 
 
 def default_runtime() -> InProcess:

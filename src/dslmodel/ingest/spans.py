@@ -93,7 +93,10 @@ def _protobuf_row(span: Any) -> SpanRow | None:
         else:
             target = _target(attributes)
     if not is_error and span.events:
-        is_error = any(event.name == "exception" and _attributes(event.attributes).get("exception.escaped") in (True, "true", "True") for event in span.events)
+        is_error = any(
+            event.name == "exception" and _attributes(event.attributes).get("exception.escaped") in (True, "true", "True")
+            for event in span.events
+        )
     state = span.trace_state
     return SpanRow(
         trace_id, span_id, span.parent_span_id, span.name, kind, started, ended, is_error, adjusted_count(state) if state else 1.0, target
@@ -183,7 +186,8 @@ def _json_row(span: Mapping[str, Any]) -> SpanRow | None:
             target = _target(attributes)
     if not is_error and span.get("events"):
         is_error = any(
-            event.get("name") == "exception" and _json_attributes(event.get("attributes")).get("exception.escaped") in (True, "true", "True")
+            event.get("name") == "exception"
+            and _json_attributes(event.get("attributes")).get("exception.escaped") in (True, "true", "True")
             for event in _list(span, "events")
         )
     name, state = span.get("name"), span.get("traceState")
@@ -224,5 +228,3 @@ def _resource(resource: Mapping[str, Any], rows: Sequence[SpanRow]) -> ResourceS
         is_own=_is_own(resource),
         rows=rows,
     )
-
-

@@ -4,7 +4,19 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from dslmodel.clock import SECOND
-from dslmodel.records import Acceptance, EdgeKey, Exemplar, FollowKey, Payload, SeriesKey, SpanDecoder, SpanRow, Tally, Watermark, WindowBatch
+from dslmodel.records import (
+    Acceptance,
+    EdgeKey,
+    Exemplar,
+    FollowKey,
+    Payload,
+    SeriesKey,
+    SpanDecoder,
+    SpanRow,
+    Tally,
+    Watermark,
+    WindowBatch,
+)
 from dslmodel.windows.columns import Cell, to_columns
 from dslmodel.windows.joins import Joined, Joins, descendants, has_gap, is_remote_call
 from dslmodel.windows.series import SeriesTable
@@ -217,7 +229,12 @@ class ReferenceAggregator:
         duration_ms = (row.ended_at - row.started_at) / 1e6
         self._exemplars.append(
             Exemplar(
-                second=second, key=key, trace_id=row.trace_id.hex(), span_id=row.span_id.hex(), duration_ms=duration_ms, is_error=row.is_error
+                second=second,
+                key=key,
+                trace_id=row.trace_id.hex(),
+                span_id=row.span_id.hex(),
+                duration_ms=duration_ms,
+                is_error=row.is_error,
             )
         )
 
@@ -248,5 +265,3 @@ def _cell(cells: Cells, second: int, key: Any) -> Cell:
     if cell is None:
         cell = cells[place] = Cell()
     return cell
-
-

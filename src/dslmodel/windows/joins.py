@@ -16,8 +16,23 @@ class Joined:
     """A span in the cache."""
 
     __slots__ = (
-        "arrived_at", "children", "ended_at", "id", "is_counted", "is_entry", "is_error", "is_settled", "key", "kind", "parent", "parent_id", "second", "started_at", "target", "weight",
-    )  # fmt: skip
+        "arrived_at",
+        "children",
+        "ended_at",
+        "id",
+        "is_counted",
+        "is_entry",
+        "is_error",
+        "is_settled",
+        "key",
+        "kind",
+        "parent",
+        "parent_id",
+        "second",
+        "started_at",
+        "target",
+        "weight",
+    )
 
     def __init__(self, *, span_id: bytes, parent_id: bytes, key: SeriesKey, started_at: int, ended_at: int) -> None:
         self.id = span_id

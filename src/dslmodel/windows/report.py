@@ -103,7 +103,9 @@ class Report:
         )
 
 
-def _count(store: dict[str, tuple[float, float, dict[int, float]]], service: str, counted: tuple[float, float, dict[int, float]], sign: float) -> None:
+def _count(
+    store: dict[str, tuple[float, float, dict[int, float]]], service: str, counted: tuple[float, float, dict[int, float]], sign: float
+) -> None:
     weight, errors, histogram = store.get(service, (0.0, 0.0, {}))
     for bucket, amount in counted[2].items():
         left = histogram.get(bucket, 0.0) + sign * amount
