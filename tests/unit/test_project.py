@@ -1,8 +1,10 @@
 """The project itself: locks, size limits, links of the documentation, changelog."""
 
+import ast
 import re
+import sys
 import tomllib
-from importlib.metadata import entry_points, version
+from importlib.metadata import entry_points, packages_distributions, version
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,29 @@ def test_every_pin_has_a_hash_and_no_address(lock: str) -> None:
 def test_both_locks_agree() -> None:
     running, checking = pins("requirements.lock"), pins("requirements-dev.lock")
     assert running.items() <= checking.items()
+
+
+def imports() -> set[str]:
+    """Top packages that the source imports from outside the standard library."""
+    found = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {name.name.split(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    return found - sys.stdlib_module_names - {"dslmodel"}
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    declared = {canonicalize_name(requirement.name) for requirement in requirements(["dependencies"])}
+    providers = packages_distributions()
+    used = set()
+    for package in imports():
+        by = {canonicalize_name(name) for name in providers[package]} & declared
+        assert by, f"{package} is imported, but none of {providers[package]} is a dependency"
+        used |= by
+    assert declared - used == {"httptools"}, "uvicorn imports it by itself"
 
 
 def test_the_locks_bring_the_build_backend() -> None:
