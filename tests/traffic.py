@@ -1,7 +1,7 @@
 """Generated OTLP traffic of a small system: what services that stock SDKs instrument would send, on a virtual clock, from a seed.
 
-Requests arrive at random (Poisson), durations are log-normal, every service has instances that export on their own, each at its own phase of
-the interval. A child's spans leave with its own process, so parents and children arrive apart and in either order.
+Requests arrive at random (Poisson), durations are log-normal, every service has instances that export on their own, each at its own
+phase of the interval. A child's spans leave with its own process, so parents and children arrive apart and in either order.
 """
 
 import math
@@ -92,6 +92,9 @@ def steady(rate: float) -> Callable[[float], float]:
     return lambda _: rate
 
 
+_ALL = steady(1.0)
+
+
 def daily(low: float, high: float) -> Callable[[float], float]:
     """From `low` at 4:00 to `high` at 16:00 and back."""
     return lambda second: low + (high - low) * 0.5 * (1.0 - math.cos((second / 3600.0 - 4.0) / 24.0 * 2.0 * math.pi))
@@ -106,7 +109,7 @@ class System:
     faults: Sequence[Fault] = ()
     rollouts: Sequence[Rollout] = ()
     with_kinds: bool = True
-    kept: Callable[[float], float] = steady(1.0)  # the head sampler's ratio; below 1 the tracestate says so
+    kept: Callable[[float], float] = _ALL  # the head sampler's ratio; below 1 the tracestate says so
 
 
 class Exporter:
