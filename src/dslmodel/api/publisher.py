@@ -8,6 +8,7 @@ import orjson
 from loguru import logger
 
 from dslmodel.api.shapes import REMEDIATION_OFF, SECURITY_NONE, Shape, Surroundings, telemetry_shape
+from dslmodel.engine import presence
 from dslmodel.engine.runner import TickReport
 
 _FAILURE_LOG_EVERY = 60
@@ -63,7 +64,7 @@ class Publisher:
             "telemetry": telemetry,
             "remediation": document["remediation"],
             "security": document["security"],
-            "daemon": {key: value for key, value in self._identity.items() if key != "id"},
+            "daemon": {key: self._identity.get(key) for key in presence.SHOWN},
         }
 
     def _document(self, report: TickReport | None, around: Surroundings) -> Shape:

@@ -1,8 +1,11 @@
 """`dsl telemetry replay`: recordings through the whole engine, as fast as it goes."""
 
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from dslmodel.cli.output import Reply, UsageError
+from dslmodel.cli.output import Reply, UsageError, errors_console
 
 
 def replay(*files: Path, baseline: Path | None = None) -> Reply:
@@ -21,9 +24,21 @@ def replay(*files: Path, baseline: Path | None = None) -> Reply:
     from dslmodel.api.shapes import finding_shape, incident_shape, replay_shape
     from dslmodel.cli.tables import replayed
     from dslmodel.engine.replay import replay as run
-    from dslmodel.settings import Settings
+    from dslmodel.settings import load_settings
 
-    result = run(files, Settings(), baseline.read_bytes() if baseline else None)
+    with _progress(files):
+        result = run(files, load_settings(), baseline.read_bytes() if baseline else None)
     data = replay_shape(result.findings, result.incidents)
     text = replayed([finding_shape(finding) for finding in result.findings], [incident_shape(incident) for incident in result.incidents])
     return Reply(data=data, text=text, warnings=result.warnings, timestamp=result.ended_at)
+
+
+def _progress(files: Sequence[Path]) -> AbstractContextManager[object]:
+    """Something that moves, on a terminal only."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    progress = Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=errors_console(), transient=True)
+    progress.add_task(f"replaying {', '.join(file.name for file in files)}", total=None)
+    return progress

@@ -137,7 +137,7 @@ def _judge(verdict: Verdict, daemon: "Document", snapshot: "Document | None") ->
         verdict.fail(f"{who} hangs: its last tick is {age:.1f} s old, more than 3 ticks; see its log")
     elif not is_running and not daemon.get("stopped_at"):
         verdict.fail(f"{who} died without a clean stop; start it again with `dsl telemetry start-processing`")
-    verdict.data["daemon"] = {key: daemon.get(key) for key in ("pid", "started_at", "stopped_at", "api", "otlp_grpc", "otlp_http")}
+    verdict.data["daemon"] = {key: daemon.get(key) for key in presence.SHOWN}
     telemetry["processing"] = is_running and (is_fresh or not has_ticked)
     telemetry["age_seconds"] = None if age is None else round(age, 3)
     telemetry.setdefault("last_health_score", None)

@@ -13,6 +13,9 @@ DAEMON_FILE = "daemon.json"
 SNAPSHOT_FILE = "snapshot.json"
 TOKEN_FILE = "token"  # noqa: S105 - a file name
 
+# What readers are told of `daemon.json`.
+SHOWN = ("pid", "started_at", "stopped_at", "api", "otlp_grpc", "otlp_http")
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
