@@ -171,9 +171,9 @@ class Daemon:
         return document.get("data", document)
 
     def _unavailable(self, path: str, why: str) -> DslModelError:
-        if self._child is not None and not self._child.is_alive:
-            return self._child.failure("went down")
-        return DslModelError(f"the daemon did not answer GET {path}: {why}")
+        if self._child is None:
+            return DslModelError(f"GET {path}: {why}; the daemon has been stopped")
+        return self._child.failure(f"did not answer GET {path}: {why}")
 
 
 def nanoseconds(instant: str) -> int:
