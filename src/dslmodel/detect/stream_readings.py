@@ -13,12 +13,26 @@ import numpy as np
 
 from dslmodel.clock import SECOND
 from dslmodel.detect.base import Reading, Subject
-from dslmodel.detect.rings import Floats
-from dslmodel.detect.stream import ERRORS, EXPECTED, KNOWN, RAW, SHIFT, TAIL, TAIL_VARIANCE, VARIANCE, WEIGHT, Stream
+from dslmodel.detect.rings import SECONDS, Floats
+from dslmodel.detect.stream import (
+    ERRORS,
+    EXPECTED,
+    EXPECTED_OVER,
+    KNOWN,
+    OVER,
+    RAW,
+    SHIFT,
+    TAIL,
+    TAIL_VARIANCE,
+    VARIANCE,
+    WEIGHT,
+    Stream,
+)
 from dslmodel.records import EdgeKey, FollowKey
 
 LIMITS = {10: 9.0, 30: 7.0, 60: 6.0}  # window seconds: deviation from which it convinces; short windows wander more
 ERROR_LIMIT = 6.4  # tail < 1e-9
+COUNT_LIMIT = 6.0  # tail < 2e-8
 RATE_WINDOW = 30
 RATIO_WINDOW = 60
 RATE_LIMIT = 6.0
@@ -44,6 +58,7 @@ class Statistic(NamedTuple):
     floor: float
     limit: float
     enough: Floats  # requests that the value rests on
+    certainty: Floats  # no deviation counts for more
 
 
 class StreamReadings:
@@ -64,9 +79,11 @@ class StreamReadings:
         readings: list[Reading] = []
         if second - self._stream.arrivals.alive_since < SETTLING_SECONDS:
             return readings  # the first data after a silence are those of what was quick to restart, or to export
-        for window, limit in LIMITS.items():
-            readings += self._levels(second, window, limit, watched)
-            readings += self._errors(second, window, watched)
+        standing_out = set(watched)
+        for window, limit in sorted(LIMITS.items(), reverse=True):
+            found = [*self._levels(second, window, limit, standing_out), *self._errors(second, window, standing_out)]
+            standing_out |= {reading.subject.service for reading in found}  # what its shorter windows say tells whether it goes on
+            readings += found
         readings += self._rates(second, now, watched)
         readings += self._follows(second, now, watched)
         return readings
@@ -79,29 +96,29 @@ class StreamReadings:
             total = ring.total(second - window, second)
             names = [_names(key) for key in ring.keys]
             known = np.maximum(total[:, KNOWN], 1e-9)
-            shift = Statistic(
-                f"{name}_shift", window, names, total[:, SHIFT] / known, total[:, VARIANCE] / known**2, _FLOOR, limit, total[:, KNOWN]
+            seen = total[:, RAW] * total[:, KNOWN] / np.maximum(total[:, WEIGHT], 1e-9)  # spans, not what sampled ones stand for
+            noise = total[:, [VARIANCE, TAIL_VARIANCE]] / known[:, None] / np.maximum(seen, 1e-9)[:, None]
+            certainty = np.full(len(names), np.inf)
+            yield from self._judge(
+                Statistic(f"{name}_shift", window, names, total[:, SHIFT] / known, noise[:, 0], _FLOOR, limit, seen, certainty),
+                second,
+                watched,
             )
-            yield from self._judge(shift, second, watched)
             if name != "gap":
-                tail = Statistic(
-                    f"{name}_tail",
-                    window,
-                    names,
-                    total[:, TAIL] / known,
-                    total[:, TAIL_VARIANCE] / known**2,
-                    _TAIL_FLOOR,
-                    limit,
-                    total[:, KNOWN],
+                # A mean excess of a few spans is not normally distributed: that so many are over p95 must itself be no chance.
+                certainty = limit / COUNT_LIMIT * _over(total[:, OVER] / known, total[:, EXPECTED_OVER] / known, seen)
+                yield from self._judge(
+                    Statistic(f"{name}_tail", window, names, total[:, TAIL] / known, noise[:, 1], _TAIL_FLOOR, limit, seen, certainty),
+                    second,
+                    watched,
                 )
-                yield from self._judge(tail, second, watched)
 
     def _judge(self, s: Statistic, second: int, watched: set[str]) -> Iterable[Reading]:
         """Compare with history, note samples, and make readings of what stands out."""
         keys = [(names, s.signal, s.window) for names in s.names]
         center, scale, count = self._stream.history.normal(keys)
         usable = s.enough >= _MIN_KNOWN
-        z = (s.value - center) / np.sqrt(scale**2 + s.floor**2 + s.noise)
+        z = np.minimum((s.value - center) / np.sqrt(scale**2 + s.floor**2 + s.noise), s.certainty)
         for i in np.flatnonzero(usable).tolist():
             self._samples.append((s.names[i], keys[i], float(s.value[i])))
             is_watched = s.names[i][-1] in watched
@@ -131,7 +148,7 @@ class StreamReadings:
             seen, weight = total[:, RAW], np.maximum(total[:, WEIGHT], 1e-9)
             ratio = np.clip(total[:, ERRORS] / weight, 0.0, 1.0)
             expected = np.clip(total[:, EXPECTED] / weight, 1e-6, 0.999)
-            z = np.where(ratio > expected, np.sqrt(2.0 * seen * _divergence(ratio, expected)), 0.0)
+            z = _over(ratio, expected, seen)
             names = [_names(key) for key in ring.keys]
             spread = np.arcsin(np.sqrt(ratio))
             if not is_operation:
@@ -179,16 +196,18 @@ class StreamReadings:
             counts.append(float(totals[last][slots[service], WEIGHT]))
         if not names:
             return
+        each = _stands_for(stream.services.total(second - SECONDS, second + 1))
+        chance = np.array([each[slots[name[0]]] for name in names])
         root = 2.0 * np.sqrt(np.array(counts))
         keys = [(name, "throughput", RATE_WINDOW) for name in names]
         center, scale, known = stream.history.normal(keys)
-        z = (center - root) / np.sqrt(scale**2 + 1.0)
+        z = (center - root) / np.sqrt(scale**2 + chance)
         for i, name in enumerate(names):
             self._samples.append((name, keys[i], float(root[i])))
             if name[0] not in watched and z[i] < 0.5 * RATE_LIMIT:
                 continue
             ready = known[i] >= _MIN_HISTORY and self._is_ready(name) and (counts[i] > 0 or arrivals.others_alive(name[0], now))
-            normal = (center[i] / 2.0) ** 2
+            normal = float(center[i] / 2.0) ** 2
             yield Reading(
                 subject=_subject(name),
                 signal="throughput",
@@ -311,12 +330,23 @@ def _missing_deviation(ratio: float, usual: float, requests: float, scale: float
     return float(1.0 / np.sqrt(by_chance + by_habit))
 
 
+def _stands_for(total: Floats) -> Floats:
+    """How many spans each span seen stands for; what rests on sampled spans wanders as their number has it, not their weight."""
+    return np.where(total[:, RAW] > 0, total[:, WEIGHT] / np.maximum(total[:, RAW], 1.0), 1.0)
+
+
 def _names(key: Any) -> tuple[str, ...]:
     return (key,) if isinstance(key, str) else tuple(key)
 
 
 def _subject(names: tuple[str, ...]) -> Subject:
     return Subject(names[0]) if len(names) == 1 else Subject(names[1], names[0])
+
+
+def _over(ratio: Floats, expected: Floats, seen: Floats) -> Floats:
+    """sqrt(2 n KL): how certain it is that a ratio over `expected` is no chance; 0 below."""
+    usual = np.clip(expected, 1e-6, 0.999)
+    return np.where(ratio > usual, np.sqrt(2.0 * seen * _divergence(ratio, usual)), 0.0)
 
 
 def _divergence(ratio: Floats, expected: Floats) -> Floats:
