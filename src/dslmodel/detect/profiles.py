@@ -26,7 +26,20 @@ MS: Floats = np.exp(LOG_MS)
 class Profile:
     """What is normal for one key. Derived numbers are natural logs of milliseconds unless they say otherwise."""
 
-    __slots__ = ("calls", "errors", "histogram", "learnt_at", "mean_ms", "mu", "seen", "tail_mean", "tail_variance", "tau", "variance")
+    __slots__ = (
+        "calls",
+        "errors",
+        "histogram",
+        "learnt_at",
+        "mean_ms",
+        "mu",
+        "seen",
+        "tail_mean",
+        "tail_share",
+        "tail_variance",
+        "tau",
+        "variance",
+    )
 
     def __init__(self) -> None:
         self.histogram: dict[int, float] = {}
@@ -39,6 +52,7 @@ class Profile:
         self.tau = 0.0  # log of the 95th percentile
         self.tail_mean = 0.0  # mean of max(0, log duration - tau)
         self.tail_variance = 0.0
+        self.tail_share = 0.0  # of durations over tau
         self.mean_ms = 0.0
 
     @property
@@ -84,6 +98,7 @@ class Profile:
         self.tau = float(logs[min(int(np.searchsorted(np.cumsum(share), _TAIL)), len(logs) - 1)])
         over = np.maximum(0.0, logs - self.tau)
         self.tail_mean = float(share @ over)
+        self.tail_share = float(share @ (logs > self.tau))
         self.tail_variance = float(share @ (over - self.tail_mean) ** 2)
         self.mean_ms = float(share @ MS[buckets])
 

@@ -15,6 +15,8 @@ from dslmodel.records import Clause, RootCause
 _WEIGHTS = {Family.ERRORS: 1.0, Family.TIME: 1.0, Family.MISSING: 0.8, Family.RATE: 0.05}
 _TOUCHED = 0.02  # for a service with convincing readings but no blame
 _LISTED = 10
+_CONVINCING = 0.5  # strength at the limit
+_EXPLAINED = 0.2
 _FAMILY_OF_PREFIX = (("error", Family.ERRORS), ("follows", Family.MISSING), ("throughput", Family.RATE))
 
 
@@ -49,14 +51,17 @@ def family_of(signal: str) -> Family:
 
 def rank(evidence: Evidence, graph: Mapping[str, frozenset[str]]) -> tuple[RootCause, ...]:
     """Root causes, best first. Ties go to the service deeper in the call graph (fewest callees), then by name."""
+    amounts = {
+        (family, service): _explained(family, service, amount, evidence, graph) for (family, service), amount in evidence.amounts.items()
+    }
     totals: dict[Family, float] = {}
-    for (family, _), amount in evidence.amounts.items():
+    for (family, _), amount in amounts.items():
         totals[family] = totals.get(family, 0.0) + amount
     scores: dict[str, float] = {service: _TOUCHED * force for service, force in evidence.touched.items()}
     clauses: dict[str, list[Clause]] = {}
     weights = {family: _WEIGHTS[family] * evidence.strengths.get(family, 0.1) for family in totals}
     whole = sum(weights.values()) or 1.0
-    for (family, service), amount in sorted(evidence.amounts.items(), key=lambda item: -item[1]):
+    for (family, service), amount in sorted(amounts.items(), key=lambda item: -item[1]):
         share = amount / totals[family] if totals[family] > 0 else 0.0
         scores[service] = scores.get(service, 0.0) + weights[family] / whole * share
         note = evidence.notes[family, service]
@@ -66,3 +71,15 @@ def rank(evidence: Evidence, graph: Mapping[str, frozenset[str]]) -> tuple[RootC
     callees = {service: sum(service in clients for clients in graph.values()) for service in scores}
     best: Sequence[str] = sorted(scores, key=lambda s: (-round(scores[s], 6), callees[s], s))[:_LISTED]
     return tuple(RootCause(service=s, score=round(min(1.0, scores[s]), 4), clauses=tuple(clauses.get(s, ()))) for s in best)
+
+
+def _explained(family: Family, service: str, amount: float, evidence: Evidence, graph: Mapping[str, frozenset[str]]) -> float:
+    """A request that failed, or hung, at one callee does not go on to the next: then the missing call is not the caller's doing."""
+    if family is not Family.MISSING:
+        return amount
+    suffers = any(
+        service in graph.get(callee, frozenset()) and callee != service and evidence.touched.get(callee, 0.0) >= _CONVINCING
+        for kind, callee in evidence.amounts
+        if kind in (Family.ERRORS, Family.TIME)
+    )
+    return amount * (_EXPLAINED if suffers else 1.0)

@@ -17,8 +17,8 @@ from dslmodel.detect.rings import Floats, Ints, Ring
 from dslmodel.records import Columns, EdgeKey, FollowKey, SeriesKey, WindowBatch
 
 # Features of a ring of services or edges.
-WEIGHT, RAW, ERRORS, EXPECTED, KNOWN, SHIFT, TAIL, VARIANCE, TAIL_VARIANCE, EXTRA_MS, NORMAL_MS = range(11)
-FEATURES = 11
+WEIGHT, RAW, ERRORS, EXPECTED, KNOWN, SHIFT, TAIL, VARIANCE, TAIL_VARIANCE, EXTRA_MS, NORMAL_MS, OVER, EXPECTED_OVER = range(13)
+FEATURES = 13
 _GAP_FLOOR = 0.25  # a gap is measured against a quarter of the call's usual duration: less is noise of two clocks
 _FORGET_SECONDS = 3600
 _MAX_BLOCK_SECONDS = 10.0
@@ -213,10 +213,12 @@ def _features(columns: Columns, known: Sequence[Profile | None], floors: Floats 
     out[:, TAIL_VARIANCE] = out[:, KNOWN] * values["tail_variance"][columns.key]
     out[:, EXTRA_MS] = total(weight * (MS[columns.bucket] - values["mean_ms"][key]))
     out[:, NORMAL_MS] = out[:, KNOWN] * values["mean_ms"][columns.key]
+    out[:, OVER] = total(weight * (logs > tau[key]))
+    out[:, EXPECTED_OVER] = out[:, KNOWN] * values["tail_share"][columns.key]
     return out
 
 
-_PROFILE_FIELDS = ("mu", "tau", "variance", "tail_mean", "tail_variance", "mean_ms", "error_ratio")
+_PROFILE_FIELDS = ("mu", "tau", "variance", "tail_mean", "tail_variance", "tail_share", "mean_ms", "error_ratio")
 
 
 def _add_weights(columns: Columns, ring: Ring, key_of: Callable[[Any], Hashable]) -> None:
