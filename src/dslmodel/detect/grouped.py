@@ -8,6 +8,7 @@ from dslmodel.records import Pattern
 
 HOLD_RATIO = 0.5  # an open finding stays while half of what opened it is left: opening and closing are different conditions
 _MAX_CLAUSES = 20
+_ENOUGH = 5  # requests
 
 
 def judge_services(
@@ -32,9 +33,10 @@ def _judge(
         return min(reading.z / reading.limit, reading.shift / fire_shift[reading.signal])
 
     current: dict[tuple[object, str], Reading] = {}
-    for reading in readings:  # the shortest window tells whether it goes on
+    for reading in readings:  # the shortest window that holds enough tells whether it goes on
         place = (reading.subject, reading.signal)
-        if place not in current or reading.window_seconds < current[place].window_seconds:
+        known = current.get(place)
+        if known is None or _is_newer(reading, known):
             current[place] = reading
     going_on = {place for place, reading in current.items() if ratio(reading) >= HOLD_RATIO}
     firing = [r for r in readings if ratio(r) >= 1.0 and (r.subject, r.signal) in going_on]
@@ -52,3 +54,11 @@ def _judge(
         summary=describe(best),
         clauses=tuple(clause for r in shown for clause in clauses_of(r, fire_shift[r.signal]))[:_MAX_CLAUSES],
     )
+
+
+def _is_newer(reading: Reading, than: Reading) -> bool:
+    """Shorter windows tell of now; one with few requests tells less than a longer one."""
+    if (reading.count >= _ENOUGH) != (than.count >= _ENOUGH):
+        return reading.count >= _ENOUGH
+    shorter = reading.window_seconds < than.window_seconds
+    return shorter if reading.count >= _ENOUGH else not shorter
