@@ -173,8 +173,8 @@ class Traffic:
 
     system: System
     seed: int = 0
-    spans: int = 0
-    _second: int = 0
+    spans: int = 0  # made so far
+    seconds: int = 0  # given so far
     _exporters: dict[str, list[Exporter]] = field(default_factory=dict)
     _pending: list[Payload] = field(default_factory=list)
 
@@ -206,11 +206,11 @@ class Traffic:
 
     def until(self, second: int) -> Iterator[Payload]:
         """Payloads received before `second` after START that were not given yet."""
-        while self._second < second:
+        while self.seconds < second:
             yield from self._next()
 
     def _next(self) -> list[Payload]:
-        second = self._second
+        second = self.seconds
         for load in self.system.loads:
             for _ in range(self._poisson(load.rate(second))):
                 self._trace(load, second + self._random.random())
@@ -219,7 +219,7 @@ class Traffic:
         for exporters in self._exporters.values():
             for exporter in exporters:
                 given += self._exports(exporter, second)
-        self._second += 1
+        self.seconds += 1
         late = [payload for payload in given if payload.received_at >= end]
         self._pending = late
         return sorted((payload for payload in given if payload.received_at < end), key=lambda payload: payload.received_at)
@@ -306,7 +306,7 @@ class Traffic:
 
 def play(pipeline: Pipeline, traffic: Traffic, seconds: int, take: Callable[[Tick], object] = lambda _: None) -> None:
     """Feed what is received in each second, then tick, from where the traffic stands to `seconds` after START."""
-    for second in range(traffic._second + 1, seconds + 1):
+    for second in range(traffic.seconds + 1, seconds + 1):
         for payload in traffic.until(second):
             pipeline.feed(payload)
         take(pipeline.tick(START + second * SECOND))
