@@ -51,17 +51,12 @@ class Arrivals:
             for key in [k for k, v in self._instances.items() if v[0] < second - _FORGET_SECONDS]:
                 del self._instances[key]
 
-    def lag(self, service: str) -> int:
-        """Seconds after which this service's data are complete, as far as its instances' habits tell."""
-        intervals = [interval for (name, _), (_, interval, _) in self._instances.items() if name == service]
-        return min(_MAX_LAG_SECONDS, 2 + round(1.2 * max(intervals, default=1.0)))
-
-    def lags(self) -> Mapping[str, int]:
-        """`lag` of every service."""
+    def delays(self) -> Mapping[str, tuple[float, int]]:
+        """{service: (longest export interval of its instances, seconds after which its data are complete)}, as far as habits tell."""
         worst: dict[str, float] = {}
         for (name, _), (_, interval, _) in self._instances.items():
             worst[name] = max(worst.get(name, 1.0), interval)
-        return {name: min(_MAX_LAG_SECONDS, 2 + round(1.2 * interval)) for name, interval in worst.items()}
+        return {name: (interval, min(_MAX_LAG_SECONDS, 2 + round(1.2 * interval))) for name, interval in worst.items()}
 
     @property
     def alive_since(self) -> int:

@@ -44,6 +44,7 @@ class Reading:
     count: float  # requests (or calls) in the window
     at: int
     window_seconds: float
+    started_at: int = 0  # when it began, where the data tell; 0: the start of the window
     excess: float = 0.0  # how much of it is too much per second, in a unit that adds up: errors or calls
     evidence: Sequence[Clause] = ()
 

@@ -13,7 +13,7 @@ from dslmodel.detect.memory import describe, dump, load
 from dslmodel.detect.resources import Resources
 from dslmodel.detect.stream import Stream
 from dslmodel.detect.stream_readings import StreamReadings
-from dslmodel.detect.tracker import ACCEPTED_SECONDS, Tracker
+from dslmodel.detect.tracker import ACCEPTED_SECONDS, CLEAR_SECONDS, Tracker
 from dslmodel.records import Exemplar, Finding, Incident, Pattern, TelemetryHealth, WindowBatch
 
 _MAX_EXEMPLARS = 5
@@ -48,7 +48,9 @@ class Detection:
         self.measured = Measured()
         self.fleet = Fleet(parse_time)
         self.resources = Resources()
-        self.tracker = Tracker(retention_hours=options.retention_hours, max_findings=options.max_findings)
+        # Who learns in seconds wants to see the end in seconds, too.
+        clear_seconds = round(min(CLEAR_SECONDS, max(3.0, options.min_seconds / 5)))
+        self.tracker = Tracker(retention_hours=options.retention_hours, max_findings=options.max_findings, clear_seconds=clear_seconds)
         self.incidents = Incidents(retention_hours=options.retention_hours, max_incidents=options.max_findings)
         self._exemplars: dict[str, list[Exemplar]] = {}
         self._trouble: dict[str, int] = {}  # service: last second at which it was in trouble
@@ -77,7 +79,7 @@ class Detection:
         blames: list[Blame] = []
         if changed or open_findings or readings:
             blames = [*stream_blame.blame(self.stream, now, readings), *measured_blame.blame(self.measured, now, from_windows)]
-        incidents = self.incidents.update(changed, blames, readings, graph, now)
+        incidents = self.incidents.update(changed, self.tracker.going_on(), (blames, readings), graph, now)
         self._note_trouble(now // SECOND, readings)
         self.stream.learn(now, self._is_clean)
         self._readings.learn(now, self._is_clean)

@@ -49,7 +49,9 @@ def _judge(
         fires=bool(firing),
         holds=bool(going_on),
         score=round(strength(best.z or 0.0, best.limit), 4),
-        started_at=best.at - round((min(r.window_seconds for r in firing) if firing else best.window_seconds) * SECOND),
+        started_at=min(
+            (r.started_at or r.at - round(r.window_seconds * SECOND) for r in firing if _is_shortest(r, firing)), default=best.at
+        ),
         window_seconds=best.window_seconds,
         summary=describe(best),
         clauses=tuple(clause for r in shown for clause in clauses_of(r, fire_shift[r.signal]))[:_MAX_CLAUSES],
@@ -62,3 +64,8 @@ def _is_newer(reading: Reading, than: Reading) -> bool:
         return reading.count >= _ENOUGH
     shorter = reading.window_seconds < than.window_seconds
     return shorter if reading.count >= _ENOUGH else not shorter
+
+
+def _is_shortest(reading: Reading, of: Sequence[Reading]) -> bool:
+    """Longer windows may reach back to trouble that was over before."""
+    return reading.window_seconds == min(r.window_seconds for r in of)

@@ -3,6 +3,7 @@
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from dslmodel.clock import SECOND
@@ -11,6 +12,7 @@ from dslmodel.detect.root_cause import Evidence, rank
 from dslmodel.records import Finding, FindingId, Incident, IncidentId, RootCause
 
 Graph = Mapping[str, frozenset[str]]  # {service: services that call it}
+Seen = tuple[Sequence[Blame], Sequence[Reading]]  # what one tick brought
 
 _REACH = 2  # calls between two services of one incident: one silent service between them does not break the chain
 _TOGETHER_SECONDS = 900
@@ -40,16 +42,17 @@ class Incidents:
         self._recent: deque[tuple[int, Sequence[Blame], Sequence[Reading]]] = deque()
 
     def update(
-        self, findings: Iterable[Finding], blames: Sequence[Blame], readings: Sequence[Reading], graph: Graph, now: int
+        self, findings: Iterable[Finding], going_on: AbstractSet[FindingId], evidence: Seen, graph: Graph, now: int
     ) -> list[Incident]:
-        """Incidents that changed. `findings`: those that changed in this tick."""
+        """Incidents that changed. `findings`: those that changed in this tick; `going_on`: open ones that aren't clearing."""
+        blames, readings = evidence
         self._recent.append((now, blames, readings))
         while self._recent and self._recent[0][0] < now - _MEMORY_SECONDS * SECOND:
             self._recent.popleft()
         changed: dict[IncidentId, Incident] = {}
         touched: set[IncidentId] = set()
         for finding in findings:
-            incident = self._place(finding, graph, now)
+            incident = self._place(finding, going_on, graph, now)
             if incident is not None:
                 touched.add(incident.id)
         for incident in self._open:
@@ -65,7 +68,7 @@ class Incidents:
             self._prune(now)
         return list(changed.values())
 
-    def _place(self, finding: Finding, graph: Graph, now: int) -> _Open | None:
+    def _place(self, finding: Finding, going_on: AbstractSet[FindingId], graph: Graph, now: int) -> _Open | None:
         """The incident that a changed finding belongs to: its own, the oldest that it is connected with, or a new one."""
         for incident in self._open:
             if finding.id in incident.findings:
@@ -74,7 +77,10 @@ class Incidents:
         if finding.resolved_at is not None:
             return None
         for incident in self._open:
-            if finding.at - incident.last_at <= _TOGETHER_SECONDS * SECOND and finding.service in _near(incident.services, graph):
+            # What begins elsewhere while an incident is only clearing is not part of it.
+            is_live = finding.service in incident.services or not going_on.isdisjoint(incident.findings)
+            is_near = finding.service in _near(incident.services, graph)
+            if is_live and is_near and finding.at - incident.last_at <= _TOGETHER_SECONDS * SECOND:
                 break
         else:
             incident = _Open(id=_incident_id(finding), opened_at=finding.at, findings={})

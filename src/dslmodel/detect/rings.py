@@ -67,6 +67,10 @@ class Ring:
         seconds = np.arange(low, high) % SECONDS
         return np.asarray(self._data[seconds, : len(self.keys)].sum(axis=0, dtype=np.float64))
 
+    def seconds(self, slot: int, first: int, last: int) -> Floats:
+        """One key's sums of each second first..last-1, which must be within the ring: [seconds, features]."""
+        return np.asarray(self._data[np.arange(first, last) % SECONDS, slot], dtype=np.float64)
+
     def forget(self, before: int) -> list[Hashable]:
         """Drop keys that nothing was added to since second `before`; returns them. Rows move."""
         keep = [i for i, used in enumerate(self.used_at) if used >= before]

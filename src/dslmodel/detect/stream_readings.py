@@ -3,7 +3,6 @@
 A shift's deviation is z = (shift - median) / sqrt(scale^2 + floor^2 + variance / n): the history says how much the statistic wanders
 by itself, the last term how much a window of n requests wanders by chance. Errors: the likelihood ratio of a binomial,
 z = sqrt(2 n KL(k/n || p)) (Chernoff's bound of its tail is exp(-z^2/2)), n = requests seen, so that sampling doesn't make certain.
-Counts: 2 sqrt(n) has variance 1 for a Poisson count (Anscombe 1948).
 """
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -13,7 +12,8 @@ import numpy as np
 
 from dslmodel.clock import SECOND
 from dslmodel.detect.base import Reading, Subject
-from dslmodel.detect.rings import SECONDS, Floats
+from dslmodel.detect.missing import RATE_WINDOW, Missing
+from dslmodel.detect.rings import Floats, Ring
 from dslmodel.detect.stream import (
     ERRORS,
     EXPECTED,
@@ -28,23 +28,18 @@ from dslmodel.detect.stream import (
     WEIGHT,
     Stream,
 )
-from dslmodel.records import EdgeKey, FollowKey
+from dslmodel.records import EdgeKey
 
 LIMITS = {10: 9.0, 30: 7.0, 60: 6.0}  # window seconds: deviation from which it convinces; short windows wander more
 ERROR_LIMIT = 6.4  # tail < 1e-9
 COUNT_LIMIT = 6.0  # tail < 2e-8
-RATE_WINDOW = 30
 RATIO_WINDOW = 60
-RATE_LIMIT = 6.0
-FOLLOW_LIMIT = 5.0
 SETTLING_SECONDS = 10
 _FLOOR = 0.05
 _TAIL_FLOOR = 0.02
 _ERROR_FLOOR = 0.03  # of asin(sqrt(ratio))
-_FOLLOW_FLOOR = 0.05
 _MIN_KNOWN = 3.0
 _MIN_HISTORY = 5
-_MIN_EXPECTED = 8.0  # calls, below which a missing one says little
 
 
 class Statistic(NamedTuple):
@@ -59,6 +54,8 @@ class Statistic(NamedTuple):
     limit: float
     enough: Floats  # requests that the value rests on
     certainty: Floats  # no deviation counts for more
+    ring: Ring
+    feature: int  # what the value is the mean of
 
 
 class StreamReadings:
@@ -69,6 +66,7 @@ class StreamReadings:
         self._samples: list[tuple[tuple[str, ...], Hashable, float]] = []
         self._waiting: list[tuple[int, list[tuple[tuple[str, ...], Hashable, float]]]] = []
         self._ready: set[str] = set()
+        self._missing = Missing(stream)
 
     # ------------------------------------------------------------ readings
 
@@ -84,9 +82,9 @@ class StreamReadings:
             found = [*self._levels(second, window, limit, standing_out), *self._errors(second, window, standing_out)]
             standing_out |= {reading.subject.service for reading in found}  # what its shorter windows say tells whether it goes on
             readings += found
-        readings += self._rates(second, now, watched)
-        readings += self._follows(second, now, watched)
-        return readings
+        missing, samples = self._missing.read(now, watched, self._ready)
+        self._samples += samples
+        return readings + missing
 
     def _levels(self, second: int, window: int, limit: float, watched: set[str]) -> Iterable[Reading]:
         stream = self._stream
@@ -100,7 +98,9 @@ class StreamReadings:
             noise = total[:, [VARIANCE, TAIL_VARIANCE]] / known[:, None] / np.maximum(seen, 1e-9)[:, None]
             certainty = np.full(len(names), np.inf)
             yield from self._judge(
-                Statistic(f"{name}_shift", window, names, total[:, SHIFT] / known, noise[:, 0], _FLOOR, limit, seen, certainty),
+                Statistic(
+                    f"{name}_shift", window, names, total[:, SHIFT] / known, noise[:, 0], _FLOOR, limit, seen, certainty, ring, SHIFT
+                ),
                 second,
                 watched,
             )
@@ -108,7 +108,9 @@ class StreamReadings:
                 # A mean excess of a few spans is not normally distributed: that so many are over p95 must itself be no chance.
                 certainty = limit / COUNT_LIMIT * _over(total[:, OVER] / known, total[:, EXPECTED_OVER] / known, seen)
                 yield from self._judge(
-                    Statistic(f"{name}_tail", window, names, total[:, TAIL] / known, noise[:, 1], _TAIL_FLOOR, limit, seen, certainty),
+                    Statistic(
+                        f"{name}_tail", window, names, total[:, TAIL] / known, noise[:, 1], _TAIL_FLOOR, limit, seen, certainty, ring, TAIL
+                    ),
                     second,
                     watched,
                 )
@@ -136,6 +138,7 @@ class StreamReadings:
                 count=float(s.enough[i]),
                 at=second * SECOND,
                 window_seconds=s.window,
+                started_at=self._onset(s.ring, i, (s.feature, KNOWN), second, s.window, float(s.value[i])) if z[i] >= s.limit else 0,
             )
 
     def _errors(self, second: int, window: int, watched: set[str]) -> Iterable[Reading]:
@@ -173,92 +176,15 @@ class StreamReadings:
                     at=second * SECOND,
                     window_seconds=window,
                     excess=float(total[i, ERRORS] - total[i, EXPECTED]) / window,
+                    started_at=self._onset(ring, i, (ERRORS, WEIGHT), second, window, float(ratio[i])) if z[i] >= ERROR_LIMIT else 0,
                 )
 
-    # ------------------------------------------------------------ what no longer comes
-
-    def _rates(self, second: int, now: int, watched: set[str]) -> Iterable[Reading]:
-        stream = self._stream
-        arrivals = stream.arrivals
-        lags = arrivals.lags()
-        names: list[tuple[str, ...]] = []
-        counts: list[float] = []
-        slots = {key: i for i, key in enumerate(stream.services.keys)}
-        totals: dict[int, Floats] = {}
-        for service in sorted(str(key) for key in slots):
-            lag = lags.get(service, 20)
-            last = min(second, arrivals.newest) - lag
-            if last - RATE_WINDOW <= max(arrivals.alive_since, stream.first_seen.get(service, second)) or arrivals.is_silent(now):
-                continue
-            if last not in totals:
-                totals[last] = stream.services.total(last - RATE_WINDOW, last)
-            names.append((service,))
-            counts.append(float(totals[last][slots[service], WEIGHT]))
-        if not names:
-            return
-        each = _stands_for(stream.services.total(second - SECONDS, second + 1))
-        chance = np.array([each[slots[name[0]]] for name in names])
-        root = 2.0 * np.sqrt(np.array(counts))
-        keys = [(name, "throughput", RATE_WINDOW) for name in names]
-        center, scale, known = stream.history.normal(keys)
-        z = (center - root) / np.sqrt(scale**2 + chance)
-        for i, name in enumerate(names):
-            self._samples.append((name, keys[i], float(root[i])))
-            if name[0] not in watched and z[i] < 0.5 * RATE_LIMIT:
-                continue
-            ready = known[i] >= _MIN_HISTORY and self._is_ready(name) and (counts[i] > 0 or arrivals.others_alive(name[0], now))
-            normal = float(center[i] / 2.0) ** 2
-            yield Reading(
-                subject=_subject(name),
-                signal="throughput",
-                value=counts[i] / RATE_WINDOW,
-                normal=normal / RATE_WINDOW,
-                shift=1.0 - counts[i] / max(normal, 1e-9),
-                z=float(z[i]) if ready else None,
-                limit=RATE_LIMIT,
-                count=counts[i],
-                at=second * SECOND,
-                window_seconds=RATE_WINDOW,
-            )
-
-    def _follows(self, second: int, now: int, watched: set[str]) -> Iterable[Reading]:
-        """Work that used to follow from a request and no longer does, by kind of request."""
-        stream = self._stream
-        if not stream.follows.keys or stream.arrivals.is_silent(now):
-            return
-        lag = round(stream.settle_seconds) + max(stream.arrivals.lags().values(), default=2)
-        first = second - lag - RATE_WINDOW
-        if first <= stream.arrivals.alive_since:
-            return
-        settled = dict(zip(stream.settled.keys, stream.settled.total(first, second - lag)[:, 0].tolist(), strict=True))
-        found = stream.follows.total(first, second - lag)[:, 0]
-        followers = [key for key in stream.follows.keys if isinstance(key, FollowKey)]
-        asked = np.array([settled.get((key.service, key.operation), 0.0) for key in followers])
-        enough = np.flatnonzero(asked >= _MIN_KNOWN)
-        keys = [((followers[i].service,), "follows", *followers[i][1:]) for i in enough.tolist()]
-        center, scale, known = stream.history.normal(keys)
-        for at, i in enumerate(enough.tolist()):
-            key, requests, follows = followers[i], float(asked[i]), float(found[i])
-            ratio = follows / requests
-            self._samples.append(((key.service,), keys[at], ratio))
-            usual = float(center[at])
-            z = _missing_deviation(ratio, usual, requests, float(scale[at]))
-            known_well = usual * requests >= _MIN_EXPECTED or (usual > 0.9 and requests >= 0.5 * _MIN_EXPECTED)
-            if key.service not in watched and (z < 0.5 * FOLLOW_LIMIT or not known_well):
-                continue
-            yield Reading(
-                subject=Subject(key.service, "", key.follower),
-                signal="follows",
-                value=ratio,
-                normal=usual,
-                shift=1.0 - ratio / max(usual, 1e-9),
-                z=z if known[at] >= _MIN_HISTORY and known_well and self._is_ready((key.service,)) else None,
-                limit=FOLLOW_LIMIT,
-                count=requests,
-                at=second * SECOND,
-                window_seconds=RATE_WINDOW,
-                excess=max(0.0, usual * requests - follows) / RATE_WINDOW,
-            )
+    @staticmethod
+    def _onset(ring: Ring, slot: int, features: tuple[int, int], second: int, window: int, value: float) -> int:
+        """When it began: the second from which the sums stay furthest over half of the window's value (Page 1954, backwards)."""
+        rows = ring.seconds(slot, second - window, second)
+        over = rows[:, features[0]] - 0.5 * value * rows[:, features[1]]
+        return (second - window + int(np.argmax(np.cumsum(over[::-1])[::-1]))) * SECOND
 
     # ------------------------------------------------------------ learning
 
@@ -315,24 +241,6 @@ class StreamReadings:
             return names[0] in self._ready
         profile = self._stream.calls.get(EdgeKey(*names))
         return profile is not None and profile.seen >= self._stream.min_spans and names[0] in self._ready
-
-
-def _missing_deviation(ratio: float, usual: float, requests: float, scale: float) -> float:
-    """How far `ratio` followers per request are below `usual`: likelihood ratio (binomial up to one, else Poisson) and history's scale."""
-    if ratio >= usual or usual <= 0.0:
-        return 0.0
-    if usual <= 1.0:
-        deviance = 2.0 * requests * float(_divergence(np.array(ratio), np.array(min(usual, 0.999))))
-    else:
-        deviance = 2.0 * requests * (usual - ratio + (ratio * np.log(ratio / usual) if ratio > 0 else 0.0))
-    by_chance = 1.0 / max(deviance, 1e-12)
-    by_habit = ((scale + _FOLLOW_FLOOR * usual) / (usual - ratio)) ** 2
-    return float(1.0 / np.sqrt(by_chance + by_habit))
-
-
-def _stands_for(total: Floats) -> Floats:
-    """How many spans each span seen stands for; what rests on sampled spans wanders as their number has it, not their weight."""
-    return np.where(total[:, RAW] > 0, total[:, WEIGHT] / np.maximum(total[:, RAW], 1.0), 1.0)
 
 
 def _names(key: Any) -> tuple[str, ...]:

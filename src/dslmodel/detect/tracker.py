@@ -11,7 +11,7 @@ from dslmodel.records import Finding, FindingId, Pattern
 
 Key = tuple[Pattern, str]
 
-_CLEAR_SECONDS = 15  # clean for this long: over
+CLEAR_SECONDS = 15  # clean for this long: over
 _BLIND_SECONDS = 300  # nothing measured for this long: can't be said to go on
 _FLAP_WINDOW = 1800 * SECOND
 _FLAP_COUNT = 3
@@ -33,7 +33,8 @@ class _State:
 class Tracker:
     """One finding per pattern and service at a time."""
 
-    def __init__(self, *, retention_hours: float, max_findings: int) -> None:
+    def __init__(self, *, retention_hours: float, max_findings: int, clear_seconds: int = CLEAR_SECONDS) -> None:
+        self._clear = clear_seconds
         self._retention = round(retention_hours * 3600 * SECOND)
         self._max = max_findings
         self._states: dict[Key, _State] = {}
@@ -89,10 +90,10 @@ class Tracker:
     def _is_over(self, state: _State, now: int) -> bool:
         if now - state.judged_at >= max(_BLIND_SECONDS, 3 * state.window_seconds) * SECOND:
             return True
-        hold = _CLEAR_SECONDS
+        hold = self._clear
         if state.finding is not None and state.finding.is_flapping:
             recent = sum(at > now - _FLAP_WINDOW for at in state.opened_at)
-            hold = min(_MAX_HOLD_SECONDS, _CLEAR_SECONDS * 2 ** (recent - _FLAP_COUNT + 1))
+            hold = min(_MAX_HOLD_SECONDS, self._clear * 2 ** (recent - _FLAP_COUNT + 1))
         return state.judged_at > state.bad_at and now - state.bad_at >= hold * SECOND
 
     def _close(self, state: _State, now: int) -> Finding:
@@ -147,6 +148,10 @@ class Tracker:
     def open(self) -> list[Finding]:
         """Open findings, oldest first."""
         return sorted((s.finding for s in self._states.values() if s.finding is not None), key=lambda f: (f.at, f.id))
+
+    def going_on(self) -> set[FindingId]:
+        """Open findings whose trouble was seen at the last look; the others are clearing."""
+        return {s.finding.id for s in self._states.values() if s.finding is not None and s.bad_at >= s.judged_at}
 
     def all(self) -> list[Finding]:
         """Everything retained, oldest first."""
