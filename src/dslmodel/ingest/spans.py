@@ -1,5 +1,6 @@
 """Payloads of traces -> rows of the reference engine. Reads upb messages and OTLP/JSON dicts; skips what the receiver rejects."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ _TARGETS = ("peer.service", "server.address", "net.peer.name", "db.system.name",
 _PORTS = ("server.port", "net.peer.port")
 _HTTP_STATUS = ("http.response.status_code", "http.status_code")
 MAX_ATTRIBUTES = 128
+_THRESHOLD = re.compile(r"[0-9a-f]{1,14}")
 
 
 def decode_spans(payload: Payload) -> Iterator[ResourceSpans]:
@@ -40,13 +42,8 @@ def adjusted_count(tracestate: str) -> float:
             continue
         for item in value.split(";"):
             key, _, threshold = item.partition(":")
-            if key != "th" or not threshold or len(threshold) > 14:
-                continue
-            try:
-                rejected = int(threshold.ljust(14, "0"), 16)
-            except ValueError:
-                return 1.0
-            return float(1 << 56) / float((1 << 56) - rejected)
+            if key == "th" and _THRESHOLD.fullmatch(threshold):
+                return float(1 << 56) / float((1 << 56) - int(threshold.ljust(14, "0"), 16))
     return 1.0
 
 
