@@ -40,8 +40,10 @@ class Missing:
         readings: list[Reading] = []
         samples: list[Sample] = []
         if not self._stream.arrivals.is_silent(now):
-            for window in RATE_WINDOWS:
-                readings += self._rates(window, now, watched, ready, samples)
+            for window in reversed(RATE_WINDOWS):  # what stands out in a long window is read in the shorter ones too
+                found = list(self._rates(window, now, watched, ready, samples))
+                watched = watched | {reading.subject.service for reading in found}
+                readings += found
             readings += self._follows(now, watched, ready, samples)
         return readings, samples
 
