@@ -34,8 +34,8 @@ class Pace:
     pause: float  # quiet time between faults
 
 
-FULL = Pace(baseline=15.0, learn_at_most=45.0, find_at_most=25.0, hold=6.0, close_at_most=32.0, pause=1.0)
-FAST = Pace(baseline=8.0, learn_at_most=25.0, find_at_most=10.0, hold=3.0, close_at_most=15.0, pause=0.5)
+FULL = Pace(baseline=15.0, learn_at_most=45.0, find_at_most=25.0, hold=6.0, close_at_most=45.0, pause=1.0)
+FAST = Pace(baseline=8.0, learn_at_most=25.0, find_at_most=10.0, hold=3.0, close_at_most=20.0, pause=0.5)
 _MIN_SPANS = 40
 
 
