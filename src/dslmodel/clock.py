@@ -1,4 +1,7 @@
-"""The clock is a parameter everywhere, so that a recording replays to the same bytes. Times are integer nanoseconds since the Unix epoch."""
+"""The clock is a parameter everywhere, so that a recording replays to the same bytes.
+
+Times are integer nanoseconds since the Unix epoch.
+"""
 
 import time
 from typing import Protocol

@@ -36,7 +36,7 @@ class Arrivals:
             else:
                 gap = received - known[0]
                 if gap > 0:
-                    known[1] = max(min(gap, 15.0), 0.9 * known[1])
+                    known[1] = max(min(gap, 1.5 * known[1] + 1.0, _MAX_LAG_SECONDS), 0.9 * known[1])  # one silence is no habit
                 known[0], known[2] = received, skew
             self._newest = max(self._newest, received)
         second = now // SECOND

@@ -26,6 +26,7 @@ class History:
         self._count = np.zeros(64, dtype=np.int64)
         self._center: Floats = np.zeros(64)
         self._scale: Floats = np.zeros(64)
+        self._mean: Floats = np.zeros(64)
         self._stale: set[int] = set()
         self._free: list[int] = []
 
@@ -54,6 +55,12 @@ class History:
         known = slots >= 0
         return np.where(known, self._center[slots], 0.0), np.where(known, self._scale[slots], 0.0), np.where(known, self._count[slots], 0.0)
 
+    def mean(self, keys: Sequence[Hashable]) -> Floats:
+        """Mean of each key's values: for a ratio of few, whose median is biased. Unknown keys have zeros."""
+        self._refresh()
+        slots = np.fromiter((self._slots.get(key, -1) for key in keys), dtype=np.int64, count=len(keys))
+        return np.where(slots >= 0, self._mean[slots], 0.0)
+
     def forget(self, keys: Iterable[Hashable]) -> None:
         """Unlearn keys; their places are reused by `_admit`."""
         for key in list(keys):
@@ -72,6 +79,7 @@ class History:
             self._count = np.concatenate((self._count, np.zeros(size // 2, dtype=np.int64)))
             self._center = np.concatenate((self._center, np.zeros(size // 2)))
             self._scale = np.concatenate((self._scale, np.zeros(size // 2)))
+            self._mean = np.concatenate((self._mean, np.zeros(size // 2)))
         self._slots[key] = slot
         return slot
 
@@ -87,6 +95,7 @@ class History:
             away = np.sort(np.abs(ordered - center[:, None]), axis=1)
         upper = ordered[np.arange(len(rows)), np.minimum((_UPPER * count).astype(np.int64), count - 1)]
         self._center[rows] = center
+        self._mean[rows] = np.where(np.isfinite(ordered), ordered, 0.0).sum(axis=1) / count
         self._scale[rows] = np.maximum(1.4826 * _middle(away, count), (upper - center) / _UPPER_SIGMAS)
 
     def dump(self) -> list[list[Any]]:

@@ -123,9 +123,10 @@ class Missing:
         ]
         rows = [row for row in rows if row[1] >= _MIN_ASKED]
         keys = [((key.service,), "follows", key.operation, key.follower) for key, _, _ in rows]
-        center, scale, known = stream.history.normal(keys)
+        mean = stream.history.mean(keys)
+        _, scale, known = stream.history.normal(keys)
         for i, (key, requests, follows) in enumerate(rows):
-            ratio, usual = follows / requests, float(center[i])
+            ratio, usual = follows / requests, float(mean[i])
             samples.append(((key.service,), keys[i], ratio))
             z = _deviation(ratio, usual, requests, float(scale[i]))
             is_telling = usual * requests >= _MIN_EXPECTED or (usual > 0.9 and requests >= 0.5 * _MIN_EXPECTED)
