@@ -118,6 +118,8 @@ def test_a_killed_daemon_is_told_from_a_stopped_one_and_can_be_started_again(tmp
 
 def test_a_hanging_daemon_is_not_alive(tmp_path):
     with running_daemon(tmp_path) as daemon:
+        # Before its first tick it would be "starting" for some seconds more.
+        wait_until(lambda: status(tmp_path)[1]["telemetry"]["age_seconds"] is not None, seconds=10, what="the first tick")
         daemon.process.send_signal(signal.SIGSTOP)
         try:
             wait_until(lambda: status(tmp_path)[0] == 1, seconds=10, what="status exits 1")
@@ -168,9 +170,7 @@ def test_sighup_reloads_what_can_be_reloaded_and_keeps_running(tmp_path):
     with running_daemon(tmp_path) as daemon:
         (tmp_path / "dslmodel.toml").write_text("[telemetry]\nwindow_seconds = 30\n[detection]\nmin_spans = 7\n")
         daemon.process.send_signal(signal.SIGHUP)
-        wait_until(
-            lambda: status(tmp_path)[1]["telemetry"]["window_seconds"] == 30, seconds=10, what="the window of the file is in force"
-        )
+        wait_until(lambda: status(tmp_path)[1]["telemetry"]["window_seconds"] == 30, seconds=10, what="the window of the file is in force")
         log = (tmp_path / "daemon.log").read_text()
         assert "need a restart: detection" in log
         (tmp_path / "dslmodel.toml").write_text("[telemetry]\nwindow_seconds = -1\n")
@@ -331,9 +331,12 @@ def test_a_daemon_whose_api_does_not_answer_is_exit_4(tmp_path):
 def test_with_json_it_prints_one_envelope_a_line_and_the_summary_last(tmp_path):
     log = tmp_path / "out.log"
     command = [str(DSL), "--json", "telemetry", "start-processing"]
-    with log.open("wb") as out, subprocess.Popen(
-        command, cwd=tmp_path, env=environment(XDG_CONFIG_HOME=str(tmp_path), **PORTS), stdout=out, stderr=subprocess.DEVNULL
-    ) as daemon:
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(
+            command, cwd=tmp_path, env=environment(XDG_CONFIG_HOME=str(tmp_path), **PORTS), stdout=out, stderr=subprocess.DEVNULL
+        ) as daemon,
+    ):
         wait_until(lambda: presence(tmp_path).get("api"), seconds=30, what="it runs")
         daemon.terminate()
         assert daemon.wait(20) == 0

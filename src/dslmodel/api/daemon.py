@@ -162,5 +162,3 @@ class Daemon:
         applied, waiting = assembly.apply(wanted)
         self._settings = wanted
         logger.info("settings reloaded; applied: {}; need a restart: {}", ", ".join(applied) or "none", ", ".join(waiting) or "none")
-
-

@@ -19,7 +19,6 @@ _WATCH_SECONDS = 1.0
 _HOME_AND_CLEAR = "\x1b[H\x1b[J"
 
 
-
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ListenFlags:
