@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 Row = Mapping[str, Any]
-_ID_LENGTH = 12
+_ID_LENGTH = 14
 
 
 def findings_table(rows: Sequence[Row]) -> list[object]:
