@@ -17,6 +17,9 @@ _NO_ID = (b"\0" * 16, b"\0" * 8)
 _TARGETS = ("peer.service", "server.address", "net.peer.name", "db.system.name", "db.system", "messaging.system", "rpc.service")
 _PORTS = ("server.port", "net.peer.port")
 _HTTP_STATUS = ("http.response.status_code", "http.status_code")
+_CALL_NAMES = frozenset((*_TARGETS, *_PORTS))
+_SERVER_NAMES = frozenset(_HTTP_STATUS)
+_EVENT_NAMES = frozenset(("exception.escaped",))
 MAX_ATTRIBUTES = 128
 _THRESHOLD = re.compile(r"[0-9a-f]{1,14}")
 
@@ -63,6 +66,16 @@ def _attributes(pairs: Any) -> dict[str, Any]:
     return {pair.key: _value(pair.value) for pair in pairs[:MAX_ATTRIBUTES]}
 
 
+def _only(names: frozenset[str], pairs: Any) -> dict[str, Any]:
+    """Some of the attributes. A value that nobody asks for is not read: that is most of the time that a span takes."""
+    found: dict[str, Any] = {}
+    for pair in pairs if len(pairs) <= MAX_ATTRIBUTES else pairs[:MAX_ATTRIBUTES]:
+        key = pair.key
+        if key in names:
+            found[key] = _value(pair.value)
+    return found
+
+
 def _from_protobuf(message: Any) -> Iterator[ResourceSpans]:
     for resource_spans in message.resource_spans:
         resource = _attributes(resource_spans.resource.attributes)
@@ -80,18 +93,18 @@ def _protobuf_row(span: Any) -> SpanRow | None:
     started, ended = span.start_time_unix_nano, span.end_time_unix_nano
     if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_ID[0] or span_id == _NO_ID[1] or ended < started:
         return None
-    kind = span.kind if 0 <= span.kind <= 5 else 0
+    kind = span.kind
+    if not 0 <= kind <= 5:
+        kind = 0
     is_error = span.status.code == _ERROR
     target = ""
-    if kind in (3, 4) or (kind == 2 and not is_error):
-        attributes = _attributes(span.attributes)
-        if kind == 2:
-            is_error = _is_server_error(attributes)
-        else:
-            target = _target(attributes)
+    if kind in (3, 4):
+        target = _target(_only(_CALL_NAMES, span.attributes))
+    elif kind == 2 and not is_error:
+        is_error = _is_server_error(_only(_SERVER_NAMES, span.attributes))
     if not is_error and span.events:
         is_error = any(
-            event.name == "exception" and _attributes(event.attributes).get("exception.escaped") in (True, "true", "True")
+            event.name == "exception" and _only(_EVENT_NAMES, event.attributes).get("exception.escaped") in (True, "true", "True")
             for event in span.events
         )
     state = span.trace_state
@@ -138,6 +151,18 @@ def _json_attributes(pairs: Any) -> dict[str, Any]:
     return {p["key"]: _json_value(p.get("value")) for p in pairs[:MAX_ATTRIBUTES] if isinstance(p, dict) and isinstance(p.get("key"), str)}
 
 
+def _json_only(names: frozenset[str], pairs: Any) -> dict[str, Any]:
+    if not isinstance(pairs, list):
+        return {}
+    found: dict[str, Any] = {}
+    for pair in pairs[:MAX_ATTRIBUTES]:
+        if isinstance(pair, dict):
+            key = pair.get("key")
+            if isinstance(key, str) and key in names:
+                found[key] = _json_value(pair.get("value"))
+    return found
+
+
 def _list(parent: Mapping[str, Any], name: str) -> Sequence[dict[str, Any]]:
     items = parent.get(name)
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else ()
@@ -175,16 +200,14 @@ def _json_row(span: Mapping[str, Any]) -> SpanRow | None:
     status = span.get("status")
     is_error = isinstance(status, dict) and _enum(status.get("code", 0), _STATUS_NAMES) == _ERROR
     target = ""
-    if kind in (3, 4) or (kind == 2 and not is_error):
-        attributes = _json_attributes(span.get("attributes"))
-        if kind == 2:
-            is_error = _is_server_error(attributes)
-        else:
-            target = _target(attributes)
+    if kind in (3, 4):
+        target = _target(_json_only(_CALL_NAMES, span.get("attributes")))
+    elif kind == 2 and not is_error:
+        is_error = _is_server_error(_json_only(_SERVER_NAMES, span.get("attributes")))
     if not is_error and span.get("events"):
         is_error = any(
             event.get("name") == "exception"
-            and _json_attributes(event.get("attributes")).get("exception.escaped") in (True, "true", "True")
+            and _json_only(_EVENT_NAMES, event.get("attributes")).get("exception.escaped") in (True, "true", "True")
             for event in _list(span, "events")
         )
     name, state = span.get("name"), span.get("traceState")
