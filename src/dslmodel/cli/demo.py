@@ -48,8 +48,8 @@ def _text(report: "Report", html: Path | None) -> list[object]:
     from rich.table import Table
 
     table = Table(title="demo-8020: what was broken, and what the daemon made of it", title_justify="left")
-    for heading in ("what was done", "found", "after", "root cause", "closed after repair", "verdict"):
-        table.add_column(heading)
+    for heading, width in (("what was done", 10), ("found", 16), ("after", 6), ("root cause", 10), ("closed", 6), ("verdict", 13)):
+        table.add_column(heading, min_width=width)
     for result in report.faults:
         table.add_row(*_row(result))
     seconds = (report.ended_at - report.started_at) / 1e9
@@ -57,7 +57,8 @@ def _text(report: "Report", html: Path | None) -> list[object]:
         f"{len(report.services)} services in {report.processes} processes; {report.spans.get('accepted', 0):,} spans received; "
         f"started in {report.startup_seconds:.1f} s, learnt in {report.baseline_seconds:.1f} s, {seconds:.0f} s in all."
     )
-    lines: list[object] = [table, summary, "Passed." if report.passed else "Failed."]
+    meaning = "after: from the start of the fault to the finding; closed: from the repair to its end; by the daemon's own record."
+    lines: list[object] = [table, meaning, summary, "Passed." if report.passed else "Failed."]
     return lines + ([f"Report: {html}"] if html else [])
 
 

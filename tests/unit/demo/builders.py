@@ -45,7 +45,7 @@ def result(name: str, verdict: Verdict = Verdict.SEEN) -> FaultResult:
         diagnosis=Diagnosis(
             expected=None if verdict is Verdict.UNSEEN else expected,
             blamed=["<storefront>"] if verdict is Verdict.MISATTRIBUTED else [fault.service],
-            consequences=[replace(expected, id="other", service="storefront", resolved_at=None)],
+            consequences=[] if verdict is Verdict.UNSEEN else [replace(expected, id="other", service="storefront", resolved_at=None)],
         ),
         verdict=verdict,
     )

@@ -1,6 +1,7 @@
 import json
 from html.parser import HTMLParser
 from importlib.resources import files
+from xml.etree import ElementTree as ET
 
 import jsonschema
 import pytest
@@ -59,6 +60,7 @@ def test_page_stands_alone_and_escapes_what_it_shows(verdict):
     assert not read.links
     assert not {"script", "i", "storefront"} & set(read.tags)
     assert verdict.value in read.text
+    ET.fromstring(html[html.index("<svg") : html.index("</svg>") + len("</svg>")])  # well-formed
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
