@@ -1,6 +1,6 @@
 """The reference aggregator: opentelemetry-proto and dictionaries. It defines what a native engine must answer."""
 
-from collections import deque
+from collections import defaultdict, deque
 from typing import Any, NamedTuple
 
 from dslmodel.clock import SECOND
@@ -10,6 +10,7 @@ from dslmodel.records import (
     Exemplar,
     FollowKey,
     Payload,
+    ResourceSpans,
     SeriesKey,
     SpanDecoder,
     SpanRow,
@@ -19,7 +20,7 @@ from dslmodel.records import (
 )
 from dslmodel.windows.columns import Cell, to_columns
 from dslmodel.windows.joins import Joined, Joins, descendants, has_gap, is_remote_call
-from dslmodel.windows.series import SeriesTable
+from dslmodel.windows.series import OTHER, SeriesTable
 from dslmodel.windows.sketch import bucket_of
 
 RING_SIZE = 10_000
@@ -29,7 +30,7 @@ _MAX_CALLEES = 50_000
 _MAX_INSTANCES = 10_000
 _SKEW_SECONDS = 5  # a span may end this much after its receipt (clock skew) before it is counted at its receipt
 
-Cells = dict[tuple[int, Any], Cell]
+Cells = defaultdict[tuple[int, Any], Cell]  # by (second, key)
 
 
 class AggregatorLimits(NamedTuple):
@@ -52,13 +53,13 @@ class ReferenceAggregator:
         self._late = round(limits.late_seconds * SECOND)
         self._joins = Joins(capacity=limits.span_cache, settle_seconds=limits.settle_seconds, keep_seconds=limits.late_seconds)
         self._table = SeriesTable(max_series=limits.series, max_operations=limits.operations_per_service)
-        self._series: Cells = {}
-        self._entries: Cells = {}
-        self._calls: Cells = {}
-        self._gaps: Cells = {}
-        self._self_times: Cells = {}
-        self._settled: Cells = {}
-        self._follows: Cells = {}
+        self._series: Cells = defaultdict(Cell)
+        self._entries: Cells = defaultdict(Cell)
+        self._calls: Cells = defaultdict(Cell)
+        self._gaps: Cells = defaultdict(Cell)
+        self._self_times: Cells = defaultdict(Cell)
+        self._settled: Cells = defaultdict(Cell)
+        self._follows: Cells = defaultdict(Cell)
         self._exemplars: list[Exemplar] = []
         self._exemplar_counts: dict[tuple[str, bool], int] = {}
         self._watermarks: dict[tuple[str, str, str], list[int]] = {}
@@ -73,51 +74,55 @@ class ReferenceAggregator:
         """Count the spans of a payload. Later than `late_seconds`: counted as late and nowhere else."""
         accepted = 0
         for resource in self._decode(payload):
-            accepted += len(resource.rows)
+            rows = resource.rows
+            accepted += len(rows)
             if resource.is_own:
-                self._counts["own"] += len(resource.rows)
-                continue
-            if resource.rows:
-                self._mark(resource.service, resource.instance, resource.version, max(row.ended_at for row in resource.rows), received_at)
-            for row in resource.rows:
-                self._ring.append((resource.service, row))
-                if row.ended_at < received_at - self._late:
-                    self._counts["late"] += 1
-                    continue
-                self._counts["windowed"] += 1
-                key = self._table.key(resource.service, row.name, row.kind, resource.version, received_at)
-                self._count(row, key, received_at)
+                self._counts["own"] += len(rows)
+            elif rows:
+                self._mark(resource.service, resource.instance, resource.version, max(row.ended_at for row in rows), received_at)
+                self._ring.extend((resource.service, row) for row in rows)
+                self._count_all(resource, received_at)
         self._counts["accepted"] += accepted
         if self._joins.is_over_capacity:
             self._settle(received_at)
         return Acceptance(accepted=accepted)
 
+    def _count_all(self, resource: ResourceSpans, received_at: int) -> None:
+        oldest = received_at - self._late
+        late = 0
+        keys: dict[tuple[str, int], SeriesKey] = {}  # of this resource; without `other`, which the table counts by span
+        for row in resource.rows:
+            if row.ended_at < oldest:
+                late += 1
+                continue
+            name_and_kind = row.name, row.kind
+            key = keys.get(name_and_kind)
+            if key is None:
+                key = self._table.key(resource.service, row.name, row.kind, resource.version, received_at)
+                if key.operation != OTHER:
+                    keys[name_and_kind] = key
+            self._count(row, key, received_at)
+        self._counts["late"] += late
+        self._counts["windowed"] += len(resource.rows) - late
+
     def _count(self, row: SpanRow, key: SeriesKey, received_at: int) -> None:
-        second = min(row.ended_at, received_at + _SKEW_SECONDS * SECOND) // SECOND
-        bucket = bucket_of(row.ended_at - row.started_at)
-        _cell(self._series, second, key).add(bucket, row.weight, row.is_error)
-        span = Joined(
-            span_id=row.trace_id + row.span_id,
-            parent_id=row.trace_id + row.parent_id if row.parent_id else b"",
-            key=key,
-            started_at=row.started_at,
-            ended_at=row.ended_at,
-        )
-        span.is_error, span.weight, span.target, span.second = row.is_error, row.weight, row.target, second
-        kind = row.kind
+        ended_at, kind, weight, is_error = row.ended_at, row.kind, row.weight, row.is_error
+        second = min(ended_at, received_at + _SKEW_SECONDS * SECOND) // SECOND
+        bucket = bucket_of(ended_at - row.started_at)
+        self._series[second, key].add(bucket, weight, is_error)
+        span = Joined(row, key, second)
         if kind in (_SERVER, _CONSUMER) or (not row.parent_id and kind not in (_CLIENT, _PRODUCER)):
             span.is_entry = True
-            _cell(self._entries, second, key).add(bucket, row.weight, row.is_error)
+            self._entries[second, key].add(bucket, weight, is_error)
             self._exemplify(row, key, second)
         for parent, child in self._joins.link(span, received_at):
-            self._join(parent, child, received_at)
-        if row.is_error and kind == _CLIENT and not span.is_counted:
+            if is_remote_call(parent, child):
+                self._join(parent, child, received_at)
+        if is_error and kind == _CLIENT and not span.is_counted:
             # A failing call is told at once; the callee that would have been joined later may be dead.
             self._count_unjoined(span)
 
     def _join(self, parent: Joined, child: Joined, now: int) -> None:
-        if not is_remote_call(parent, child):
-            return
         second = child.second
         if child.ended_at < now - 2 * self._late:
             return
@@ -126,15 +131,15 @@ class ReferenceAggregator:
         is_caller = parent.kind in (_CLIENT, _PRODUCER)
         timed = parent if parent.kind == _CLIENT else child
         if not (is_caller and parent.is_counted):  # not yet told of as a failing call
-            _cell(self._calls, second, edge).add(bucket_of(timed.duration), child.weight, is_error)
+            self._calls[second, edge].add(bucket_of(timed.duration), child.weight, is_error)
         if is_caller:
             parent.is_counted = True
             self._learn_callee(parent, child.key.service)
         if has_gap(parent, child):
-            _cell(self._gaps, second, edge).add(bucket_of(parent.duration - child.duration), child.weight, is_error)
+            self._gaps[second, edge].add(bucket_of(parent.duration - child.duration), child.weight, is_error)
         if not child.is_entry and child.kind not in (_CLIENT, _PRODUCER):
             child.is_entry = True
-            _cell(self._entries, second, child.key).add(bucket_of(child.duration), child.weight, child.is_error)
+            self._entries[second, child.key].add(bucket_of(child.duration), child.weight, child.is_error)
 
     # ------------------------------------------------------------ calls whose callee sends no spans
 
@@ -161,7 +166,7 @@ class ReferenceAggregator:
         if callee and callee != span.key.service:
             span.is_counted = True
             edge = EdgeKey(span.key.service, callee)
-            _cell(self._calls, span.second, edge).add(bucket_of(span.duration), span.weight, span.is_error)
+            self._calls[span.second, edge].add(bucket_of(span.duration), span.weight, span.is_error)
 
     # ------------------------------------------------------------ out
 
@@ -205,18 +210,18 @@ class ReferenceAggregator:
             if span.kind == _CLIENT and not span.is_counted:
                 self._count_unjoined(span)
             if not span.is_counted:  # the time of a call is its callee's, or the wire's: `calls` and `gaps` have it
-                _cell(self._self_times, span.second, span.key).add(bucket_of(span.self_time()), span.weight, span.is_error)
+                self._self_times[span.second, span.key].add(bucket_of(span.self_time()), span.weight, span.is_error)
             if span.is_entry:
                 self._follow(span)
 
     def _follow(self, entry: Joined) -> None:
         """Count what followed from one settled entry."""
         second, key = entry.second, entry.key
-        _cell(self._settled, second, key).add(bucket_of(entry.duration), entry.weight, entry.is_error)
+        self._settled[second, key].add(bucket_of(entry.duration), entry.weight, entry.is_error)
         for span in descendants(entry):
             is_call = span.is_entry or span.key.service != key.service
             follower = f"→ {span.key.service}" if is_call else span.key.operation
-            _cell(self._follows, second, FollowKey(key.service, key.operation, follower)).add(0, span.weight, span.is_error)
+            self._follows[second, FollowKey(key.service, key.operation, follower)].add(0, span.weight, span.is_error)
 
     # ------------------------------------------------------------ beside the counts
 
@@ -257,11 +262,3 @@ class ReferenceAggregator:
         silent = [key for key, (_, received_at) in self._watermarks.items() if received_at + 3600 * SECOND < now]
         for key in silent:
             del self._watermarks[key]
-
-
-def _cell(cells: Cells, second: int, key: Any) -> Cell:
-    place = (second, key)
-    cell = cells.get(place)
-    if cell is None:
-        cell = cells[place] = Cell()
-    return cell

@@ -4,10 +4,10 @@ A child ends before its parent but may be exported after it, by another process;
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dslmodel.clock import SECOND
-from dslmodel.records import SeriesKey
+from dslmodel.records import SeriesKey, SpanRow
 
 _SERVER, _CLIENT, _PRODUCER, _CONSUMER = 2, 3, 4, 5
 
@@ -34,20 +34,21 @@ class Joined:
         "weight",
     )
 
-    def __init__(self, *, span_id: bytes, parent_id: bytes, key: SeriesKey, started_at: int, ended_at: int) -> None:
-        self.id = span_id
-        self.parent_id = parent_id
+    def __init__(self, row: SpanRow, key: SeriesKey, second: int) -> None:
+        trace_id, parent_id = row.trace_id, row.parent_id
+        self.id = trace_id + row.span_id
+        self.parent_id = trace_id + parent_id if parent_id else b""
         self.key = key
-        self.kind = key.kind
-        self.started_at = started_at
-        self.ended_at = ended_at
-        self.is_error = False
-        self.weight = 1.0
-        self.target = ""
+        self.kind = row.kind
+        self.started_at = row.started_at
+        self.ended_at = row.ended_at
+        self.is_error = row.is_error
+        self.weight = row.weight
+        self.target = row.target
         self.parent: Joined | None = None
         self.children: list[Joined] | None = None
         self.arrived_at = 0
-        self.second = 0  # the window it is counted in
+        self.second = second  # the window it is counted in
         self.is_entry = False
         self.is_counted = False  # as a call
         self.is_settled = False
@@ -61,6 +62,9 @@ class Joined:
         """Nanoseconds of the span that no known child covers."""
         if self.children is None:
             return self.duration
+        if len(self.children) == 1:
+            child = self.children[0]
+            return self.duration - max(0, min(child.ended_at, self.ended_at) - max(child.started_at, self.started_at))
         covered, reached = 0, self.started_at
         for start, end in sorted((child.started_at, child.ended_at) for child in self.children):
             begin, stop = max(start, reached), min(end, self.ended_at)
@@ -71,7 +75,7 @@ class Joined:
 
 
 class Joins:
-    """Cache of recent spans. `link` yields (parent, child) pairs; a pair is yielded once, whichever of the two came first."""
+    """Cache of recent spans. `link` gives (parent, child) pairs; a pair is given once, whichever of the two came first."""
 
     def __init__(self, *, capacity: int, settle_seconds: float, keep_seconds: float) -> None:
         self._capacity = capacity
@@ -83,41 +87,49 @@ class Joins:
         self._unsettled: deque[Joined] = deque()
         self.missed = 0
 
-    def link(self, span: Joined, arrived_at: int) -> Iterator[tuple[Joined, Joined]]:
-        """Remember `span`; yields every (parent, child) that it completes. A repeated id is kept, not joined again."""
+    def link(self, span: Joined, arrived_at: int) -> Sequence[tuple[Joined, Joined]]:
+        """Remember `span`; gives every (parent, child) that it completes. A repeated id is kept, not joined again."""
         span.arrived_at = arrived_at
-        if span.id in self._spans:
-            return
-        self._spans[span.id] = span
+        span_id, parent_id = span.id, span.parent_id
+        if span_id in self._spans:
+            return ()
+        self._spans[span_id] = span
         self._order.append(span)
         self._unsettled.append(span)
-        for child in self._waiting.pop(span.id, ()):
-            self._adopt(span, child)
-            yield span, child
-        if span.parent_id:
-            parent = self._spans.get(span.parent_id)
+        pairs: list[tuple[Joined, Joined]] = []
+        if span_id in self._waiting:
+            for child in self._waiting.pop(span_id):
+                self._adopt(span, child)
+                pairs.append((span, child))
+        if parent_id:
+            parent = self._spans.get(parent_id)
             if parent is None:
-                self._waiting.setdefault(span.parent_id, []).append(span)
+                self._waiting.setdefault(parent_id, []).append(span)
             else:
                 self._adopt(parent, span)
-                yield parent, span
+                pairs.append((parent, span))
+        return pairs
 
     @staticmethod
     def _adopt(parent: Joined, child: Joined) -> None:
         if parent.children is None:
-            parent.children = []
-        parent.children.append(child)
+            parent.children = [child]
+        else:
+            parent.children.append(child)
         child.parent = parent
 
     def settle(self, now: int) -> Iterator[Joined]:
         """Spans whose children should all have arrived by `now`, each once; then forgets what is older than is kept."""
-        while self._unsettled and (self._unsettled[0].arrived_at + self._settle <= now or self.is_over_capacity):
-            span = self._unsettled.popleft()
+        order, unsettled, capacity = self._order, self._unsettled, self._capacity
+        due = now - self._settle
+        while unsettled and (unsettled[0].arrived_at <= due or len(order) > capacity):
+            span = unsettled.popleft()
             span.is_settled = True
             yield span
-            while self.is_over_capacity and self._order[0].is_settled:
+            while len(order) > capacity and order[0].is_settled:
                 self._forget()
-        while self._order and self._order[0].is_settled and self._order[0].arrived_at + self._keep <= now:
+        due = now - self._keep
+        while order and order[0].is_settled and order[0].arrived_at <= due:
             self._forget()
 
     def _forget(self) -> None:
