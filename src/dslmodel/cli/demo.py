@@ -48,7 +48,7 @@ def _text(report: "Report", html: Path | None) -> list[object]:
     from rich.table import Table
 
     table = Table(title="demo-8020: what was broken, and what the daemon made of it", title_justify="left")
-    for heading, width in (("what was done", 10), ("found", 16), ("after", 6), ("root cause", 10), ("closed", 6), ("verdict", 13)):
+    for heading, width in (("what was done", 8), ("found", 16), ("after", 5), ("root cause", 8), ("closed", 6), ("verdict", 13)):
         table.add_column(heading, min_width=width)
     for result in report.faults:
         table.add_row(*_row(result))
