@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from dslmodel.demo.report import FaultResult, Report
 
 
+_VERDICTS = {"seen": "seen", "unseen": "not seen", "misattributed": "wrong cause", "not_closed": "not closed"}
+
+
 def demo_8020(*, fast: bool = False, html: Path | None = None, record: Path | None = None) -> Reply:
     """Run a small real system, break it, and see whether the daemon notices.
 
@@ -48,8 +51,8 @@ def _text(report: "Report", html: Path | None) -> list[object]:
     from rich.table import Table
 
     table = Table(title="demo-8020: what was broken, and what the daemon made of it", title_justify="left")
-    for heading, width in (("what was done", 8), ("found", 16), ("after", 5), ("root cause", 8), ("closed", 6), ("verdict", 13)):
-        table.add_column(heading, min_width=width)
+    for heading in ("what was done", "found", "after", "root cause", "closed", "verdict"):
+        table.add_column(heading, min_width=16 if heading == "found" else None)  # so that no pattern's name is cut
     for result in report.faults:
         table.add_row(*_row(result))
     seconds = (report.ended_at - report.started_at) / 1e9
@@ -71,7 +74,7 @@ def _row(result: "FaultResult") -> list[str]:
         _seconds(result.seconds_to_finding),
         result.diagnosis.blamed[0] if result.diagnosis.blamed else "-",
         _seconds(result.seconds_to_close),
-        result.verdict.value,
+        _VERDICTS[result.verdict.value],
     ]
 
 
