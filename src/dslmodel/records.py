@@ -173,6 +173,7 @@ class ResourceSpans:
     version: str
     is_own: bool  # our own telemetry; never fed into detection
     rows: Sequence[SpanRow]
+    attributes_left_out: int = 0  # over the limit of attributes of a span
 
 
 SpanDecoder = Callable[[Payload], Iterable[ResourceSpans]]
@@ -290,7 +291,8 @@ class Tally:
     late: int
     own: int
     overflowed: int
-    joins_missed: int  # children whose parent had left the id cache, or never came
+    attributes_left_out: int = 0  # over the limit of attributes of a span
+    joins_missed: int = 0  # children whose parent had left the id cache, or never came
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

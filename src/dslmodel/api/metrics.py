@@ -156,6 +156,8 @@ def _stream(snapshot: Snapshot) -> Iterator[Metric]:
     for result in ("accepted", "rejected", "windowed", "late", "own", "overflowed", "joins_missed"):
         spans.add_metric([result], getattr(tally, result))
     yield spans
+    left_out = tally.attributes_left_out
+    yield CounterMetricFamily("dslmodel_attributes_left_out", "Attributes of spans that were over the limit and not read", value=left_out)
     yield GaugeMetricFamily("dslmodel_last_tick_timestamp_seconds", "The second that was ticked last", value=snapshot.at / SECOND)
     yield GaugeMetricFamily("dslmodel_spans_per_second", "Spans a second over the window", value=snapshot.throughput_per_second)
     yield GaugeMetricFamily("dslmodel_services_learning", "Services whose baseline is not ready", value=len(snapshot.learning))

@@ -136,6 +136,7 @@ def tally_shape(tally: Tally) -> dict[str, int]:
         "own": tally.own,
         "overflowed": tally.overflowed,
         "joins_missed": tally.joins_missed,
+        "attributes_left_out": tally.attributes_left_out,
     }
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from dslmodel.detect import DETECTORS
 from dslmodel.detect.detection import Detection, DetectionOptions
 from dslmodel.engine.in_process import InProcess
 from dslmodel.engine.pipeline import Pipeline, Readers
 from dslmodel.ingest.resources import log_counts, resource_samples
-from dslmodel.ingest.spans import decode_spans
+from dslmodel.ingest.spans import AttributeLimits, decode_spans
 from dslmodel.ingest.times import parse_time
 from dslmodel.settings import Settings, load_settings
 from dslmodel.windows.aggregate import AggregatorLimits, ReferenceAggregator
@@ -20,7 +21,7 @@ def build_pipeline(settings: Settings) -> Pipeline:
     """A pipeline with nothing learnt."""
     limits = settings.limits
     aggregator = ReferenceAggregator(
-        decode_spans,
+        partial(decode_spans, limits=AttributeLimits(most=limits.attributes, longest=limits.attribute_bytes)),
         AggregatorLimits(
             series=limits.series,
             operations_per_service=limits.operations_per_service,

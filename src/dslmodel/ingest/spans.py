@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from dslmodel.ingest.otlp_shape import unix_nano
 from dslmodel.records import Encoding, Kind, Payload, ResourceSpans, SpanRow
 
 _ERROR = 2
@@ -20,21 +21,27 @@ _HTTP_STATUS = ("http.response.status_code", "http.status_code")
 _CALL_NAMES = frozenset((*_TARGETS, *_PORTS))
 _SERVER_NAMES = frozenset(_HTTP_STATUS)
 _EVENT_NAMES = frozenset(("exception.escaped",))
-MAX_ATTRIBUTES = 128
 _THRESHOLD = re.compile(r"[0-9a-f]{1,14}")
 
 
-def decode_spans(payload: Payload) -> Iterator[ResourceSpans]:
+class AttributeLimits(NamedTuple):
+    """What is read of one span: so many attributes, and no value longer than so many characters. The rest is left out and counted."""
+
+    most: int = 128
+    longest: int = 16384
+
+
+def decode_spans(payload: Payload, limits: AttributeLimits = AttributeLimits()) -> Iterator[ResourceSpans]:  # noqa: B008  # immutable
     """The spans of a traces payload by resource, invalid ones (bad ids, end before start) left out."""
     if payload.encoding is Encoding.JSON:
         document = payload.message if payload.message is not None else orjson.loads(payload.body)
-        yield from _from_json(document)
+        yield from _from_json(document, limits)
         return
     message = payload.message
     if message is None:
         message = ExportTraceServiceRequest()
         message.ParseFromString(payload.body)
-    yield from _from_protobuf(message)
+    yield from _from_protobuf(message, limits)
 
 
 def adjusted_count(tracestate: str) -> float:
@@ -57,38 +64,43 @@ def _is_own(attributes: Mapping[str, Any]) -> bool:
 # ---------------------------------------------------------------- protobuf
 
 
-def _value(any_value: Any) -> Any:
+def _value(any_value: Any, longest: int) -> Any:
     which = any_value.WhichOneof("value")
-    return getattr(any_value, which) if which in {"string_value", "int_value", "bool_value", "double_value"} else None
+    if which == "string_value":
+        text = any_value.string_value
+        return text if len(text) <= longest else None
+    return getattr(any_value, which) if which in {"int_value", "bool_value", "double_value"} else None
 
 
-def _attributes(pairs: Any) -> dict[str, Any]:
-    return {pair.key: _value(pair.value) for pair in pairs[:MAX_ATTRIBUTES]}
+def _attributes(pairs: Any, limits: AttributeLimits) -> dict[str, Any]:
+    return {pair.key: _value(pair.value, limits.longest) for pair in pairs[: limits.most]}
 
 
-def _only(names: frozenset[str], pairs: Any) -> dict[str, Any]:
+def _only(names: frozenset[str], pairs: Any, limits: AttributeLimits) -> dict[str, Any]:
     """Some of the attributes. A value that nobody asks for is not read: that is most of the time that a span takes."""
     found: dict[str, Any] = {}
-    for pair in pairs if len(pairs) <= MAX_ATTRIBUTES else pairs[:MAX_ATTRIBUTES]:
+    for pair in pairs if len(pairs) <= limits.most else pairs[: limits.most]:
         key = pair.key
         if key in names:
-            found[key] = _value(pair.value)
+            found[key] = _value(pair.value, limits.longest)
     return found
 
 
-def _from_protobuf(message: Any) -> Iterator[ResourceSpans]:
+def _from_protobuf(message: Any, limits: AttributeLimits) -> Iterator[ResourceSpans]:
     for resource_spans in message.resource_spans:
-        resource = _attributes(resource_spans.resource.attributes)
+        resource = _attributes(resource_spans.resource.attributes, limits)
         rows: list[SpanRow] = []
+        left_out = 0
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
-                row = _protobuf_row(span)
+                row = _protobuf_row(span, limits)
                 if row is not None:
                     rows.append(row)
-        yield _resource(resource, rows)
+                    left_out += max(0, len(span.attributes) - limits.most)
+        yield _resource(resource, rows, left_out)
 
 
-def _protobuf_row(span: Any) -> SpanRow | None:
+def _protobuf_row(span: Any, limits: AttributeLimits) -> SpanRow | None:
     trace_id, span_id = span.trace_id, span.span_id
     started, ended = span.start_time_unix_nano, span.end_time_unix_nano
     if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_ID[0] or span_id == _NO_ID[1] or ended < started:
@@ -99,12 +111,12 @@ def _protobuf_row(span: Any) -> SpanRow | None:
     is_error = span.status.code == _ERROR
     target = ""
     if kind in (3, 4):
-        target = _target(_only(_CALL_NAMES, span.attributes))
+        target = _target(_only(_CALL_NAMES, span.attributes, limits))
     elif kind == 2 and not is_error:
-        is_error = _is_server_error(_only(_SERVER_NAMES, span.attributes))
+        is_error = _is_server_error(_only(_SERVER_NAMES, span.attributes, limits))
     if not is_error and span.events:
         is_error = any(
-            event.name == "exception" and _only(_EVENT_NAMES, event.attributes).get("exception.escaped") in (True, "true", "True")
+            event.name == "exception" and _only(_EVENT_NAMES, event.attributes, limits).get("exception.escaped") in (True, "true", "True")
             for event in span.events
         )
     state = span.trace_state
@@ -116,12 +128,12 @@ def _protobuf_row(span: Any) -> SpanRow | None:
 # ---------------------------------------------------------------- JSON
 
 
-def _json_value(value: Any) -> Any:
+def _json_value(value: Any, longest: int) -> Any:
     if not isinstance(value, dict):
         return None
     text = value.get("stringValue")
     if isinstance(text, str):
-        return text
+        return text if len(text) <= longest else None
     if "intValue" in value:
         return _integer(value["intValue"])
     if "boolValue" in value:
@@ -145,21 +157,25 @@ def _enum(value: Any, names: Mapping[str, int]) -> int:
     return names.get(value, 0) if isinstance(value, str) and not value.isdigit() else _integer(value)
 
 
-def _json_attributes(pairs: Any) -> dict[str, Any]:
+def _json_attributes(pairs: Any, limits: AttributeLimits) -> dict[str, Any]:
     if not isinstance(pairs, list):
         return {}
-    return {p["key"]: _json_value(p.get("value")) for p in pairs[:MAX_ATTRIBUTES] if isinstance(p, dict) and isinstance(p.get("key"), str)}
+    return {
+        pair["key"]: _json_value(pair.get("value"), limits.longest)
+        for pair in pairs[: limits.most]
+        if isinstance(pair, dict) and isinstance(pair.get("key"), str)
+    }
 
 
-def _json_only(names: frozenset[str], pairs: Any) -> dict[str, Any]:
+def _json_only(names: frozenset[str], pairs: Any, limits: AttributeLimits) -> dict[str, Any]:
     if not isinstance(pairs, list):
         return {}
     found: dict[str, Any] = {}
-    for pair in pairs[:MAX_ATTRIBUTES]:
+    for pair in pairs[: limits.most]:
         if isinstance(pair, dict):
             key = pair.get("key")
             if isinstance(key, str) and key in names:
-                found[key] = _json_value(pair.get("value"))
+                found[key] = _json_value(pair.get("value"), limits.longest)
     return found
 
 
@@ -168,32 +184,38 @@ def _list(parent: Mapping[str, Any], name: str) -> Sequence[dict[str, Any]]:
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else ()
 
 
-def _from_json(document: Mapping[str, Any]) -> Iterator[ResourceSpans]:
+def _from_json(document: Mapping[str, Any], limits: AttributeLimits) -> Iterator[ResourceSpans]:
     for resource_spans in _list(document, "resourceSpans"):
         resource = resource_spans.get("resource")
-        attributes = _json_attributes(resource.get("attributes")) if isinstance(resource, dict) else {}
-        rows = [
-            row
-            for scope_spans in _list(resource_spans, "scopeSpans")
-            for span in _list(scope_spans, "spans")
-            if (row := _json_row(span)) is not None
-        ]
-        yield _resource(attributes, rows)
+        attributes = _json_attributes(resource.get("attributes"), limits) if isinstance(resource, dict) else {}
+        rows: list[SpanRow] = []
+        left_out = 0
+        for scope_spans in _list(resource_spans, "scopeSpans"):
+            for span in _list(scope_spans, "spans"):
+                row = _json_row(span, limits)
+                if row is not None:
+                    rows.append(row)
+                    pairs = span.get("attributes")
+                    left_out += max(0, len(pairs) - limits.most) if isinstance(pairs, list) else 0
+        yield _resource(attributes, rows, left_out)
 
 
 def _id(value: Any, size: int) -> bytes:
     if not isinstance(value, str) or len(value) != 2 * size:
         return b""
     try:
-        return bytes.fromhex(value)
+        decoded = bytes.fromhex(value)  # takes spaces, which are no hex
     except ValueError:
         return b""
+    return decoded if len(decoded) == size else b""
 
 
-def _json_row(span: Mapping[str, Any]) -> SpanRow | None:
+def _json_row(span: Mapping[str, Any], limits: AttributeLimits) -> SpanRow | None:
     trace_id, span_id = _id(span.get("traceId"), 16), _id(span.get("spanId"), 8)
-    started, ended = _integer(span.get("startTimeUnixNano")), _integer(span.get("endTimeUnixNano"))
-    if not trace_id or not span_id or trace_id == _NO_ID[0] or span_id == _NO_ID[1] or ended < started or started < 0:
+    started, ended = unix_nano(span.get("startTimeUnixNano")), unix_nano(span.get("endTimeUnixNano"))
+    if not trace_id or not span_id or trace_id == _NO_ID[0] or span_id == _NO_ID[1]:
+        return None
+    if started is None or ended is None or ended < started:
         return None
     kind = _enum(span.get("kind", 0), _KIND_NAMES)
     kind = kind if 0 <= kind <= 5 else 0
@@ -201,13 +223,13 @@ def _json_row(span: Mapping[str, Any]) -> SpanRow | None:
     is_error = isinstance(status, dict) and _enum(status.get("code", 0), _STATUS_NAMES) == _ERROR
     target = ""
     if kind in (3, 4):
-        target = _target(_json_only(_CALL_NAMES, span.get("attributes")))
+        target = _target(_json_only(_CALL_NAMES, span.get("attributes"), limits))
     elif kind == 2 and not is_error:
-        is_error = _is_server_error(_json_only(_SERVER_NAMES, span.get("attributes")))
+        is_error = _is_server_error(_json_only(_SERVER_NAMES, span.get("attributes"), limits))
     if not is_error and span.get("events"):
         is_error = any(
             event.get("name") == "exception"
-            and _json_only(_EVENT_NAMES, event.get("attributes")).get("exception.escaped") in (True, "true", "True")
+            and _json_only(_EVENT_NAMES, event.get("attributes"), limits).get("exception.escaped") in (True, "true", "True")
             for event in _list(span, "events")
         )
     name, state = span.get("name"), span.get("traceState")
@@ -240,11 +262,12 @@ def _text(resource: Mapping[str, Any], *names: str) -> str:
     return next((str(resource[n])[:200] for n in names if resource.get(n) not in (None, "")), "")
 
 
-def _resource(resource: Mapping[str, Any], rows: Sequence[SpanRow]) -> ResourceSpans:
+def _resource(resource: Mapping[str, Any], rows: Sequence[SpanRow], left_out: int) -> ResourceSpans:
     return ResourceSpans(
         service=_text(resource, "service.name") or "unknown_service",
         instance=_text(resource, "service.instance.id", "k8s.pod.name", "host.name", "process.pid"),
         version=_text(resource, "service.version"),
         is_own=_is_own(resource),
         rows=rows,
+        attributes_left_out=left_out,
     )

@@ -136,7 +136,7 @@ class Limits(Group):
     attributes: int = Field(default=128, ge=1)
     """Most attributes of one span; the rest are left out and counted."""
     attribute_bytes: Size = 16 * KIB
-    """Longest attribute value."""
+    """Longest attribute value, in characters, that is read. A longer one counts as absent."""
     queue_items: int = Field(default=10_000, ge=1)
     """Most payloads that wait for the pipeline. When full, exporters are told to come back later."""
     queue_bytes: Size = 256 * MIB

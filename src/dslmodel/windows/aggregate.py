@@ -66,7 +66,7 @@ class ReferenceAggregator:
         self._touched: set[tuple[str, str, str]] = set()
         self._callees: dict[tuple[str, str, str], dict[str, int]] = {}
         self._ring: deque[tuple[str, SpanRow]] = deque(maxlen=RING_SIZE)
-        self._counts = {"accepted": 0, "rejected": 0, "windowed": 0, "late": 0, "own": 0}
+        self._counts = {"accepted": 0, "rejected": 0, "windowed": 0, "late": 0, "own": 0, "attributes_left_out": 0}
 
     # ------------------------------------------------------------ in
 
@@ -76,6 +76,7 @@ class ReferenceAggregator:
         for resource in self._decode(payload):
             rows = resource.rows
             accepted += len(rows)
+            self._counts["attributes_left_out"] += resource.attributes_left_out
             if resource.is_own:
                 self._counts["own"] += len(rows)
             elif rows:

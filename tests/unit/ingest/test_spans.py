@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dslmodel.ingest.spans import adjusted_count, decode_spans
+from dslmodel.ingest.spans import AttributeLimits, adjusted_count, decode_spans
 from dslmodel.records import Encoding, Kind, Payload, Signal
 from dslmodel.testing import SpanFactory, at, payload
 
@@ -201,3 +201,26 @@ def test_document_without_spans_gives_none(whole):
 def test_protobuf_and_json_of_the_same_spans_give_the_same_rows():
     spans = [make("a", at(i), i, kind=kind, status=status) for i, kind in enumerate(Kind) for status in ("unset", "ok", "error")]
     assert decoded(spans, Encoding.PROTOBUF).rows == decoded(spans, Encoding.JSON).rows
+
+
+@pytest.mark.parametrize("encoding", list(Encoding))
+def test_attributes_over_the_limit_are_not_read_and_counted(encoding):
+    many = {f"a{i}": "x" for i in range(9)}
+    call = make("call", 0, 1, kind=Kind.CLIENT, attributes={**many, "server.address": "db"})
+    item = payload([call, make("plain", 0, 1)], encoding=encoding)
+    (found,) = decode_spans(item, AttributeLimits(most=9))
+    assert (found.rows[0].target, found.attributes_left_out) == ("", 1)
+    (found,) = decode_spans(item, AttributeLimits(most=10))
+    assert (found.rows[0].target, found.attributes_left_out) == ("db", 0)
+
+
+@pytest.mark.parametrize("encoding", list(Encoding))
+def test_a_value_over_the_limit_is_not_read(encoding):
+    item = payload([make("call", 0, 1, kind=Kind.CLIENT, attributes={"server.address": "d" * 11})], encoding=encoding)
+    assert [found.rows[0].target for found in decode_spans(item, AttributeLimits(longest=10))] == [""]
+    assert [found.rows[0].target for found in decode_spans(item, AttributeLimits(longest=11))] == ["d" * 11]
+
+
+@pytest.mark.parametrize("times", [{"endTimeUnixNano": "soon"}, {"startTimeUnixNano": -1}, {"traceId": "ab " * 10 + "ab"}])
+def test_span_that_the_receiver_rejects_is_left_out(times):
+    assert from_json(document(**times)) == []
