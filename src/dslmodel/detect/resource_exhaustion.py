@@ -12,12 +12,13 @@ _LIMITS = {"memory": (0.90, 20, 0.85), "cpu": (0.95, 60, 0.90), "disk": (0.90, 2
 _GROWTH = 2.0  # of a resource without a known limit: twice its normal use, far out of its history
 _GROWTH_DEVIATION = 6.0
 _MIN_SAMPLES = 3
+_COVERED = 0.75  # of the time that it must last: a process that has just started may be busy for a moment
 
 
 class ResourceExhaustion:
     """Fires when use stays over a limit (memory and disk 90 %, processors 95 %), or doubles where no limit is known.
 
-    Formula: min of the readings in the last 20 s (processors: 60 s), at least three, over the limit; without a limit, use at least
+    Formula: min of the readings in the last 20 s (processors: 60 s), three that cover it, over the limit; without a limit, use at least
     twice the median and its logarithm six robust standard deviations out. Units: use / limit in 0..1, or bytes.
 
     >>> from dslmodel.detect.base import View
@@ -68,10 +69,17 @@ def _judge(usage: Usage, now: int) -> tuple[bool, bool, float, Usage]:
     newest = usage.values[-1][1]
     if usage.is_ratio:
         limit, lasting, over = _LIMITS.get(usage.resource, (0.95, 60, 0.9))
-        recent = [value for at, value in usage.values if at >= now - (lasting + 1) * SECOND]
-        before = [value for at, value in usage.values if at < now - (lasting + 1) * SECOND]
-        lasts = len(recent) >= _MIN_SAMPLES or (len(recent) >= 1 and len(before) >= 1 and before[-1] >= limit)
-        return lasts and min(recent) >= limit, newest >= over, min(1.0, 0.5 + 0.5 * max(0.0, newest - limit) / (1.0 - limit)), usage
+        since = now - (lasting + 1) * SECOND
+        recent = [(at, value) for at, value in usage.values if at >= since]
+        before = [value for at, value in usage.values if at < since]
+        covers = len(recent) >= _MIN_SAMPLES and recent[-1][0] - recent[0][0] >= _COVERED * lasting * SECOND
+        lasts = covers or (bool(recent) and bool(before) and before[-1] >= limit)
+        return (
+            lasts and min(value for _, value in recent) >= limit,
+            newest >= over,
+            min(1.0, 0.5 + 0.5 * max(0.0, newest - limit) / (1.0 - limit)),
+            usage,
+        )
     if usage.deviation is None or usage.normal <= 0:
         return False, False, 0.0, usage
     recent = [value for _, value in usage.values[-_MIN_SAMPLES:]]

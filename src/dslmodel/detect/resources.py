@@ -11,6 +11,7 @@ from dslmodel.detect.history import History
 from dslmodel.records import ResourceSample
 
 _KEEP = 16
+_APART_SECONDS = 5  # readings that come more often are thinned, so that those kept reach back further than any limit asks for
 _MAX_RESOURCES = 20_000
 _FORGET_SECONDS = 600
 _MIN_HISTORY = 20
@@ -47,7 +48,7 @@ class Resources:
             if key not in self._recent and len(self._recent) >= _MAX_RESOURCES:
                 del self._recent[next(iter(self._recent))]
             recent = self._recent.setdefault(key, deque(maxlen=_KEEP))
-            if not recent or sample.at > recent[-1][0]:
+            if not recent or sample.at - recent[-1][0] >= _APART_SECONDS * SECOND:
                 recent.append((sample.at, value))
 
     def usages(self) -> list[Usage]:
