@@ -48,7 +48,7 @@ def _judge(
         operation=best.subject.label,
         fires=bool(firing),
         holds=bool(going_on),
-        score=round(strength(best.z or 0.0, best.limit), 4),
+        score=round(float(strength(best.z or 0.0, best.limit)), 4),
         started_at=min(
             (r.started_at or r.at - round(r.window_seconds * SECOND) for r in firing if _is_shortest(r, firing)), default=best.at
         ),

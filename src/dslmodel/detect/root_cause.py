@@ -66,11 +66,11 @@ def rank(evidence: Evidence, graph: Mapping[str, frozenset[str]]) -> tuple[RootC
         scores[service] = scores.get(service, 0.0) + weights[family] / whole * share
         note = evidence.notes[family, service]
         clauses.setdefault(service, []).append(
-            Clause(name=f"{family} that arose here", value=round(share, 4), rule=f"share of the incident's ({note})", holds=True)
+            Clause(name=f"{family} that arose here", value=round(float(share), 4), rule=f"share of the incident's ({note})", holds=True)
         )
     callees = {service: sum(service in clients for clients in graph.values()) for service in scores}
     best: Sequence[str] = sorted(scores, key=lambda s: (-round(scores[s], 6), callees[s], s))[:_LISTED]
-    return tuple(RootCause(service=s, score=round(min(1.0, scores[s]), 4), clauses=tuple(clauses.get(s, ()))) for s in best)
+    return tuple(RootCause(service=s, score=round(min(1.0, float(scores[s])), 4), clauses=tuple(clauses.get(s, ()))) for s in best)
 
 
 def _explained(family: Family, service: str, amount: float, evidence: Evidence, graph: Mapping[str, frozenset[str]]) -> float:
