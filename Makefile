@@ -9,7 +9,7 @@ COMPILE := $(BIN)/python -m piptools compile --quiet --generate-hashes --allow-u
 CHECKED := src tests $(wildcard bench docs)
 
 # Labelled recordings for the tests that are scored on them: make test DATA=DIR. ARGS goes to pytest as it is.
-PYTEST := $(BIN)/python -m pytest $(if $(DATA),--data $(DATA)) $(ARGS)
+PYTEST := $(BIN)/python -m pytest $(if $(DATA),--data=$(DATA)) $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

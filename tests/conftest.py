@@ -1,4 +1,7 @@
-"""What holds for every test: a time limit by folder, `--data DIR`, and a loud list of what did not run."""
+"""What holds for every test: a time limit by folder, `--data DIR`, and a loud list of what did not run.
+
+Write `pytest tests --data DIR` or `pytest --data=DIR`: pytest takes a lone `--data DIR` for a path of tests before it has read this.
+"""
 
 from pathlib import Path
 
@@ -7,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 # Seconds a test may take, its fixtures included, by the first folder below tests/, and when marked slow.
 # A test that needs more says so with @pytest.mark.timeout.
-LIMITS = {"unit": 2, "contract": 10, "e2e": 120}
+LIMITS = {"unit": 2, "contract": 30, "traps": 30, "e2e": 120}
 SLOW = 600
 TESTS = Path(__file__).parent
 
@@ -41,7 +44,7 @@ def data_dir(request: pytest.FixtureRequest) -> Path:
     """The folder given with `--data`; a test that needs it is skipped, loudly, without it."""
     folder: Path | None = request.config.getoption("--data")
     if folder is None:
-        pytest.skip("needs labelled recordings: pytest --data DIR")
+        pytest.skip("needs labelled recordings: pytest tests --data DIR, or make test DATA=DIR")
     if not folder.is_dir():
         raise pytest.UsageError(f"--data {folder}: no such folder; give the one that holds detection/")
     return folder.resolve()
