@@ -41,8 +41,8 @@ def test_readings_of_every_second_last_long_enough_too(r):
     assert r.judge() == {"db": (True, True)}
 
 
-def test_readings_of_every_minute_do_with_two(r):
-    r.report(0.99, 0.99, resource="cpu", every=60)
+def test_readings_of_every_minute_do_with_three(r):
+    r.report(0.99, 0.99, 0.99, resource="cpu", every=60)
     assert r.judge() == {"db": (True, True)}
 
 
