@@ -26,7 +26,7 @@ from dslmodel.engine.runtime import build_pipeline
 from dslmodel.engine.state import StateDirectory, read_token
 from dslmodel.engine.steady import SteadyClock
 from dslmodel.ingest.buffer import Buffer
-from dslmodel.ingest.coordination import CoordinationWatcher
+from dslmodel.ingest.coordination import CoordinationWatcher, WatchOptions
 from dslmodel.ingest.files import Recorder, read_inputs
 from dslmodel.ingest.forward import Forwarder
 from dslmodel.ingest.forward_senders import build_forwarder
@@ -34,7 +34,6 @@ from dslmodel.ingest.lines import Header
 from dslmodel.ingest.reception import ReceiverStats, Reception
 from dslmodel.settings import Settings, is_loopback
 
-STORE_FILE = "state.db"
 _PRUNE_SECONDS = 3600
 _RELOADABLE = frozenset({"telemetry", "health"})
 _CLOCK_LEAD_SECONDS = 1.0
@@ -67,7 +66,7 @@ class Assembly:
         self._is_ready = False
         self.problems: list[str] = []  # of the start
         self._token = self._read_token()
-        self._store = stack.enter_context(Store.open(state.path / STORE_FILE))
+        self._store = stack.enter_context(Store.open(self._settings.database_file(state.path)))
         self._recording = None if plan.replay is None else stack.enter_context(read_inputs([plan.replay], warn=self.problems.append))
         self._clock = self._make_clock()
         limits = self._settings.limits
@@ -112,7 +111,10 @@ class Assembly:
         }
 
     def _start_receivers(self) -> None:
-        self._watcher = CoordinationWatcher(self._plan.coord_dirs, self._buffer, clock=self._clock, report=logger.warning)
+        limits = self._settings.limits
+        # Files can wait where they are; what is sent to us can't. So they leave half of the queue to the receivers.
+        options = WatchOptions(late_seconds=limits.late_seconds, queued_items=limits.queue_items // 2, queued_bytes=limits.queue_bytes // 2)
+        self._watcher = CoordinationWatcher(self._plan.coord_dirs, self._buffer, clock=self._clock, options=options, report=logger.warning)
         self._watcher.start()
         self._stack.callback(self._watcher.stop)
         reception = Reception(buffer=self._buffer, limits=self._settings.limits, stats=self._receiver_stats, forward=self._forwarder)

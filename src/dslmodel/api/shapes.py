@@ -33,7 +33,7 @@ def number(value: float | None, digits: int = 6) -> float | None:
     """A JSON number: rounded, None for what is not finite."""
     if value is None or not math.isfinite(value):
         return None
-    return round(value, digits)
+    return round(float(value), digits)
 
 
 def clause_shape(clause: Clause) -> Shape:

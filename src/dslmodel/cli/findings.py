@@ -172,12 +172,20 @@ def _listed(context: Context, ask: "Callable[[Records], list[Shape]]") -> "list[
         return ask(store)
 
 
+def _store_path(context: Context) -> Path:
+    """The daemon's database: where the settings put it, else in the state directory."""
+    from dslmodel.settings import process_environment, quick_value
+
+    url = quick_value("database_url", environ=process_environment(), directory=Path.cwd())
+    return Path(url.removeprefix("sqlite:///")) if url else Path(presence.state_path(context.coord_dir, _STORE_FILE))
+
+
 @contextmanager
 def _reading(context: Context) -> "Iterator[Any]":
     """The store as it is, or an empty one. Creates nothing."""
     from dslmodel.audit.store import Store
 
-    store = Store.open_readonly(Path(presence.state_path(context.coord_dir, _STORE_FILE)))
+    store = Store.open_readonly(_store_path(context))
     if store is None:
         yield _Empty()
     else:
@@ -192,7 +200,7 @@ def _writing(context: Context) -> "Iterator[Store]":
     from dslmodel.engine.state import StateDirectory
     from dslmodel.errors import DslModelError
 
-    path = Path(presence.state_path(context.coord_dir, _STORE_FILE))
+    path = _store_path(context)
     if not path.exists():
         raise DslModelError(f"nothing has run on {context.coord_dir} yet, so there is nothing to change")
     with StateDirectory(context.coord_dir), Store.open(path) as store:
