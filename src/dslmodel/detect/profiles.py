@@ -1,6 +1,7 @@
 """Level baselines: what one kind of request or call normally takes and how often it fails.
 
-A profile is a histogram that forgets (half-life one hour), so a slow change becomes normal and a fault that is quarantined does not.
+A profile is a histogram that forgets (half-life one hour, but for its last 200 spans), so a slow change becomes normal and a fault
+that is quarantined does not.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 HALF_LIFE_SECONDS = 3600.0
 _TAIL = 0.95
+_KEPT_WEIGHT = 200.0  # spans that time alone does not take away: what works once a night knows the next night what is normal
 _FORK_WEIGHT = 200.0  # spans that a forked profile counts for: its own soon outweigh them
 _PRIOR = 0.5  # Jeffreys prior of the error ratio
 
@@ -63,7 +65,8 @@ class Profile:
     def learn(self, histogram: Mapping[int, float], errors: float, second: int) -> None:
         """Add what was counted up to `second`, and let what is older fade."""
         if self.learnt_at and second > self.learnt_at:
-            fade = 0.5 ** ((second - self.learnt_at) / HALF_LIFE_SECONDS)
+            kept = min(1.0, _KEPT_WEIGHT / self.calls) if self.calls else 1.0
+            fade = max(0.5 ** ((second - self.learnt_at) / HALF_LIFE_SECONDS), kept)
             self.histogram = {b: w * fade for b, w in self.histogram.items() if w * fade > 1e-3}
             self.errors *= fade
             self.calls *= fade

@@ -82,8 +82,8 @@ def _judge(usage: Usage, now: int) -> tuple[bool, bool, float, Usage]:
         )
     if usage.deviation is None or usage.normal <= 0:
         return False, False, 0.0, usage
-    recent = [value for _, value in usage.values[-_MIN_SAMPLES:]]
-    grown = len(recent) == _MIN_SAMPLES and min(recent) >= _GROWTH * usage.normal and usage.deviation >= _GROWTH_DEVIATION
+    last = [value for _, value in usage.values[-_MIN_SAMPLES:]]
+    grown = len(last) == _MIN_SAMPLES and min(last) >= _GROWTH * usage.normal and usage.deviation >= _GROWTH_DEVIATION
     return grown, newest >= 0.5 * (1 + _GROWTH) * usage.normal, strength(usage.deviation, _GROWTH_DEVIATION) if grown else 0.0, usage
 
 
