@@ -142,6 +142,7 @@ class StatusApi:
 
     async def reset(self, request: Request) -> Response:
         """Forget what was learnt, of one service or of all."""
+        await _refuse_more_than(request, "service")  # a service that isn't read where it was put would cost all baselines
         service = request.query_params.get("service")
         refusal = await self._command("baseline_reset", {"service": service})
         return refusal or _json({"service": service, "reset": True})
@@ -166,6 +167,17 @@ class StatusApi:
         if not await self._backend.hub.wait_for_tick_after(stamps[0], _COMMAND_SECONDS):
             return _json({"error": f"queued, but the engine has not come to it within {_COMMAND_SECONDS:g} s"}, 504)
         return None
+
+
+async def _refuse_more_than(request: Request, *names: str) -> None:
+    """Raises ValueError for a body and for parameters of other names."""
+    allowed = " and ".join(f"?{name}=" for name in names)
+    unknown = sorted(set(request.query_params) - set(names))
+    if unknown:
+        raise ValueError(f"{unknown[0][:100]!r} is not a parameter of this call; it takes {allowed}")
+    async for chunk in request.stream():
+        if chunk:
+            raise ValueError(f"this call takes no body; it takes {allowed}")
 
 
 def _filters(request: Request) -> tuple[int | None, str | None, bool]:

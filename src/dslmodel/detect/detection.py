@@ -17,6 +17,7 @@ from dslmodel.detect.tracker import ACCEPTED_SECONDS, CLEAR_SECONDS, Tracker
 from dslmodel.records import Exemplar, Finding, Incident, Pattern, TelemetryHealth, WindowBatch
 
 _MAX_EXEMPLARS = 5
+_EXEMPLAR_SECONDS = 3600
 _MARGIN_SECONDS = 60  # around trouble, in which nothing is learnt as normal
 
 
@@ -85,6 +86,8 @@ class Detection:
         self._readings.learn(now, self._is_clean)
         self.measured.learn(now, self._is_clean)
         self.resources.learn(now, self._is_clean)
+        if now // SECOND % 600 == 0:
+            self._forget_exemplars(now // SECOND)
         return Changes(changed, incidents, faults)
 
     def _judge(self, view: View, faults: dict[str, str]) -> list[Judgement]:
@@ -125,6 +128,7 @@ class Detection:
     def forget(self, service: str | None) -> None:
         """Unlearn what is normal for a service, or for all."""
         self.stream.forget_service(service)
+        self._readings.forget_service(service)
         self.measured.forget_service(service)
 
     # ------------------------------------------------------------ for readers
@@ -163,6 +167,10 @@ class Detection:
             if len(kept) > 4 * _MAX_EXEMPLARS:
                 kept.sort(key=lambda e: (e.is_error, e.second, e.duration_ms))
                 del kept[: 2 * _MAX_EXEMPLARS]
+
+    def _forget_exemplars(self, second: int) -> None:
+        oldest = second - _EXEMPLAR_SECONDS
+        self._exemplars = {service: kept for service, kept in self._exemplars.items() if any(e.second > oldest for e in kept)}
 
     def _exemplar_ids(self) -> dict[str, tuple[str, ...]]:
         return {

@@ -32,15 +32,16 @@ class History:
 
     def learn(self, key: Hashable, value: float) -> None:
         """Remember one value of `key`."""
-        slot = self._slots.get(key)
+        slot = self._slots.pop(key, None)
         if slot is None:
-            slot = self._admit(key)
+            slot = self._admit()
+        self._slots[key] = slot  # last in the order of `forget_oldest`
         self._values[slot, self._count[slot] % LENGTH] = value
         self._count[slot] += 1
         self._stale.add(slot)
 
     def __iter__(self) -> Iterator[Hashable]:
-        """Every key that values are known of."""
+        """Every key that values are known of, learnt longest ago first."""
         return iter(list(self._slots))
 
     def count(self, key: Hashable) -> int:
@@ -71,7 +72,11 @@ class History:
                 self._stale.discard(slot)
                 self._free.append(slot)
 
-    def _admit(self, key: Hashable) -> int:
+    def forget_oldest(self, most: int) -> None:
+        """Unlearn the keys that were learnt longest ago, but for `most`."""
+        self.forget(list(self._slots)[: max(0, len(self._slots) - most)])
+
+    def _admit(self) -> int:
         slot = self._free.pop() if self._free else len(self._slots)
         if slot >= len(self._count):
             size = 2 * len(self._count)
@@ -80,7 +85,6 @@ class History:
             self._center = np.concatenate((self._center, np.zeros(size // 2)))
             self._scale = np.concatenate((self._scale, np.zeros(size // 2)))
             self._mean = np.concatenate((self._mean, np.zeros(size // 2)))
-        self._slots[key] = slot
         return slot
 
     def _refresh(self) -> None:

@@ -23,6 +23,8 @@ _OFFSET_MS = 0.5  # added before the logarithm: below it, durations are clock no
 _GAP_SHARE = 0.25
 _MIN_EXPECTED = 8.0
 _UNKNOWN_COUNT = 50.0
+_KEEP_SECONDS = 14 * 86400  # what nothing came for
+_MAX_HISTORIES = 20_000
 
 Names = tuple[str, ...]  # (service, instance), (client, server, "edge") or (service, *callers, "follows")
 
@@ -192,6 +194,8 @@ class Measured:
     def learn(self, now: int, is_clean: Callable[[str, int], bool]) -> None:
         """Learn rows that are two windows old and came from services that were not in trouble around them."""
         second = now // SECOND
+        if second % 600 == 0:
+            self._forget(second - _KEEP_SECONDS)
         if not self._waiting or self._waiting[0][0] // SECOND + self._waiting[0][1] > second:
             return
         kept = []
@@ -206,6 +210,20 @@ class Measured:
                 if pair is not None:
                     self.pairs.learn((names, signal), pair)
         self._waiting = kept
+
+    def _forget(self, before: int) -> None:
+        """Let go of signals last seen before second `before`, and of names that nothing is known of."""
+        oldest = before * SECOND
+        self._before = {place: last for place, last in self._before.items() if last[0] >= oldest}
+        self.latest = {place: latest for place, latest in self.latest.items() if latest.at >= oldest}
+        self.counts = {service: count for service, count in self.counts.items() if count[0] >= oldest}
+        for history in (self.pairs, self.singles):
+            history.forget_oldest(_MAX_HISTORIES)
+        known = {names for names, _ in self.latest} | {_first(key) for key in self.singles}
+        services = {names[0] for names in known if len(names) == 2} | set(self.counts)
+        self.first_seen = {service: second for service, second in self.first_seen.items() if service in services}
+        kept = {server: {client for client in clients if (client, server, "edge") in known} for server, clients in self.callers.items()}
+        self.callers = {server: clients for server, clients in kept.items() if clients}
 
     def normals(self, service: str) -> dict[str, float]:
         """{signal: its normal value} of a service's own windows."""

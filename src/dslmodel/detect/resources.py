@@ -46,7 +46,9 @@ class Resources:
                 continue
             key = (sample.service, sample.instance, sample.resource, sample.ratio is not None)
             if key not in self._recent and len(self._recent) >= _MAX_RESOURCES:
-                del self._recent[next(iter(self._recent))]
+                oldest = next(iter(self._recent))
+                del self._recent[oldest]
+                self._history.forget([oldest])
             recent = self._recent.setdefault(key, deque(maxlen=_KEEP))
             if not recent or sample.at - recent[-1][0] >= _APART_SECONDS * SECOND:
                 recent.append((sample.at, value))

@@ -22,6 +22,9 @@ FEATURES = 13
 _GAP_FLOOR = 0.25  # a gap is measured against a quarter of the call's usual duration: less is noise of two clocks
 _FORGET_SECONDS = 3600
 _MAX_BLOCK_SECONDS = 10.0
+_KEEP_SECONDS = 14 * 86400  # a baseline that nothing came for
+_MAX_PROFILES = 20_000  # of each kind, and of statistics with a history: what was learnt longest ago goes first
+_MAX_HISTORIES = 50_000
 _MAX_QUARANTINE_SECONDS = 45.0
 
 
@@ -150,15 +153,32 @@ class Stream:
     def _forget(self, second: int) -> None:
         for ring in (self.operations, self.follows, self.settled, self.edges, self.gaps, self.services, self.self_times):
             ring.forget(second - _FORGET_SECONDS)
-        for profiles in (self.requests, self.work):
-            known = dict(profiles.items())
-            stale = {key for key, profile in known.items() if profile.learnt_at < second - 14 * 86400}
-            current = set(self._versions.values())
-            stale |= {k for k, p in known.items() if isinstance(k, SeriesKey) and k not in current and p.learnt_at < second - 86400}
+        current = set(self._versions.values())
+        for profiles in (self.requests, self.work, self.calls, self.waits):
+            known = sorted(profiles.items(), key=lambda item: item[1].learnt_at)
+            stale = {key for key, profile in known if profile.learnt_at < second - _KEEP_SECONDS}
+            stale |= {k for k, p in known if isinstance(k, SeriesKey) and k not in current and p.learnt_at < second - 86400}
+            stale |= {key for key, _ in known[: max(0, len(known) - _MAX_PROFILES)]}
             profiles.forget(stale.__contains__)
 
     def forget_service(self, service: str | None) -> None:
         """Unlearn a service, or everything."""
+        self.history.forget_oldest(_MAX_HISTORIES)
+        self._forget_names()
+
+    def _forget_names(self) -> None:
+        """What is neither in a ring nor in a baseline is gone."""
+        requests = {key for key, _ in self.requests.items() if isinstance(key, SeriesKey)}
+        services = {str(key) for key in self.services.keys} | {key.service for key in requests}
+        self.first_seen = {name: at for name, at in self.first_seen.items() if name in services}
+        self.deployed_at = {name: at for name, at in self.deployed_at.items() if name in services}
+        recent = set(self.operations.keys)
+        self._versions = {p: key for p, key in self._versions.items() if key in requests or (key.service, key.operation) in recent}
+        callers: dict[str, set[str]] = {}
+        for edge in [*self.edges.keys, *(key for key, _ in self.calls.items())]:
+            if isinstance(edge, EdgeKey):
+                callers.setdefault(edge.server, set()).add(edge.client)
+        self.callers = callers
         for profiles in (self.requests, self.calls, self.waits, self.work):
             profiles.forget(lambda key: service is None or service in _services_of(key))
         self.history.forget([key for key in self.history if service is None or service in _services_of(key)])

@@ -204,6 +204,11 @@ class StreamReadings:
 
     def _find_ready(self, second: int) -> set[str]:
         stream = self._stream
+    def forget_service(self, service: str | None) -> None:
+        """Unlearn a service, or everything: what waits in quarantine too, and nothing is ready before it is learnt anew."""
+        self._waiting = [(at, [s for s in samples if service is not None and service not in s[0]]) for at, samples in self._waiting]
+        self._ready = set() if service is None else self._ready - {service}
+
         seen: dict[str, float] = {}
         for key, profile in stream.requests.items():
             service = str(key[0])  # type: ignore[index]  # keys of requests are SeriesKey

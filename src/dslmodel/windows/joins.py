@@ -10,6 +10,7 @@ from dslmodel.clock import SECOND
 from dslmodel.records import SeriesKey, SpanRow
 
 _SERVER, _CLIENT, _PRODUCER, _CONSUMER = 2, 3, 4, 5
+_MANY_SIBLINGS = 64
 
 
 class Joined:
@@ -82,7 +83,7 @@ class Joins:
         self._settle = round(settle_seconds * SECOND)
         self._keep = round(max(keep_seconds, settle_seconds) * SECOND)
         self._spans: dict[bytes, Joined] = {}
-        self._waiting: dict[bytes, list[Joined]] = {}
+        self._waiting: dict[bytes, list[Joined] | deque[Joined]] = {}
         self._order: deque[Joined] = deque()
         self._unsettled: deque[Joined] = deque()
         self.missed = 0
@@ -140,6 +141,8 @@ class Joins:
             waiting = self._waiting.get(span.parent_id)
             if waiting and waiting[0] is span:
                 self.missed += 1
+                if len(waiting) > _MANY_SIBLINGS and isinstance(waiting, list):
+                    waiting = self._waiting[span.parent_id] = deque(waiting)  # a list takes its first out in linear time
                 del waiting[0]
                 if not waiting:
                     del self._waiting[span.parent_id]

@@ -28,7 +28,9 @@ class NameTemplates:
             return known
         if len(self._known) >= _CACHE_LIMIT:
             self._known.clear()
-        template = name[:_MAX_LENGTH]
+        if len(name) > _MAX_LENGTH:
+            return self.of(name[:_MAX_LENGTH])  # what is remembered is bounded, too
+        template = name
         if "?" in template:
             template = template.split("?", 1)[0]
         if any(c.isdigit() or c == "'" for c in template):

@@ -40,10 +40,12 @@ class SeriesTable:
     def _admit(self, key: SeriesKey) -> SeriesKey:
         if key.service not in self._operations and len(self._operations) >= self._max_services:
             return SeriesKey(OTHER, OTHER, key.kind, "")
-        if self._operations[key.service] >= self._max_operations or len(self._used_at) >= self._max_series:
-            return SeriesKey(key.service, OTHER, key.kind, key.version)
-        self._operations[key.service] += 1
-        self._known[key] = key
+        if self._operations[key.service] < self._max_operations and len(self._used_at) < self._max_series:
+            self._known[key] = key
+        else:  # of all versions: there may be as many of them as of names
+            key = SeriesKey(key.service, OTHER, key.kind, "")
+        if key not in self._used_at:
+            self._operations[key.service] += 1
         return key
 
     def forget_idle(self, now: int) -> None:
@@ -51,7 +53,8 @@ class SeriesTable:
         idle = [key for key, used in self._used_at.items() if used + _IDLE_SECONDS * SECOND < now]
         for key in idle:
             del self._used_at[key]
-            if self._known.pop(key, None) is not None:
+            self._known.pop(key, None)
+            if key.service in self._operations:  # not so: `other`, of services that didn't fit
                 self._operations[key.service] -= 1
                 if not self._operations[key.service]:
                     del self._operations[key.service]

@@ -167,6 +167,16 @@ def test_a_command_that_finds_the_queue_full_is_503(place, api):
     assert api.post("/api/v1/baseline/reset").status_code == 503
 
 
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [("", {"json": {"service": "web"}}), ("", {"content": b"rubbish"}), ("?servce=web", {})],
+    ids=["body", "rubbish", "misspelt"],
+)
+def test_a_reset_whose_service_is_not_where_it_belongs_costs_no_baseline(place, api, path, sent):
+    assert api.post(f"/api/v1/baseline/reset{path}", **sent).status_code == 400
+    assert place.buffer.stats().items == 0
+
+
 def test_events_name_the_state_and_what_changed():
     events = encode(report(findings=[finding()], incidents=[incident()]))
     assert [event.split(b"\n")[0] for event in events] == [b"event: snapshot", b"event: finding", b"event: incident"]

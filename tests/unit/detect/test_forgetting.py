@@ -74,9 +74,21 @@ def test_windows_of_services_that_are_gone_are_forgotten():
     measured = Measured()
     minute = 60 * 1_000_000_000
     measured.observe(
-        MeasuredWindow(started_at=START, width_seconds=60, service="web", count=10, error_ratio=0.0, latency_ms={"p50": 3.0})
+        MeasuredWindow(
+            started_at=START,
+            width_seconds=60,
+            service="web",
+            instance=None,
+            operation=None,
+            count=10,
+            error_ratio=0.0,
+            latency_ms={"p50": 3.0},
+            client_latency_ms={},
+        )
     )
-    measured.observe(MeasuredEdge(started_at=START, width_seconds=60, client="web", server="db", client_latency_ms={"p50": 3.0}))
+    measured.observe(
+        MeasuredEdge(started_at=START, width_seconds=60, client="web", server="db", client_latency_ms={"p50": 3.0}, server_latency_ms={})
+    )
     measured.read(START + minute)
     measured.learn(at(boundary(DAY)), lambda _name, _at: False)
     assert measured.latest
