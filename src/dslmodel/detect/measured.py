@@ -13,6 +13,7 @@ import numpy as np
 from dslmodel.clock import SECOND
 from dslmodel.detect.base import Reading, Subject
 from dslmodel.detect.history import History
+from dslmodel.detect.season import Seasons
 from dslmodel.records import MeasuredEdge, MeasuredWindow
 
 LIMIT = 6.0
@@ -56,6 +57,7 @@ class Measured:
         self._before: dict[tuple[Names, str], tuple[int, float, float]] = {}  # end, statistic, width
         self.pairs = History()
         self.singles = History()
+        self.seasons = Seasons(min_values=10)
         self._waiting: list[tuple[int, int, Names, str, float, float | None]] = []
         self._current: dict[tuple[Names, str], Reading] = {}
         self.latest: dict[tuple[Names, str], Latest] = {}
@@ -166,6 +168,7 @@ class Measured:
             self.latest[place] = Latest(value.unit(value.statistic), normal, end, width, None)
             return []
         center, scale, known = self.pairs.normal([place])
+        center = self.seasons.highest([place], center, end // SECOND)
         floor = _FLOORS.get(base, _LATENCY_FLOOR)
         z = float((pair - center[0]) / np.sqrt(scale[0] ** 2 + floor**2 + value.noise))
         is_known = known[0] >= _MIN_HISTORY
@@ -194,6 +197,7 @@ class Measured:
     def learn(self, now: int, is_clean: Callable[[str, int], bool]) -> None:
         """Learn rows that are two windows old and came from services that were not in trouble around them."""
         second = now // SECOND
+        self.seasons.learn(second, self.pairs)
         if second % 600 == 0:
             self._forget(second - _KEEP_SECONDS)
         if not self._waiting or self._waiting[0][0] // SECOND + self._waiting[0][1] > second:
@@ -236,7 +240,9 @@ class Measured:
     def forget_service(self, service: str | None) -> None:
         """Unlearn a service, or everything."""
         for history in (self.pairs, self.singles):
-            history.forget([key for key in history if service is None or service in _first(key)])
+            unlearnt = [key for key in history if service is None or service in _first(key)]
+            history.forget(unlearnt)
+            self.seasons.forget(unlearnt)
         for name in [n for n in self.first_seen if service in (None, n)]:
             del self.first_seen[name]
 

@@ -7,6 +7,7 @@ from typing import Any
 from dslmodel.detect.history import History
 from dslmodel.detect.measured import Measured
 from dslmodel.detect.profiles import Profile, Profiles
+from dslmodel.detect.season import Seasons
 from dslmodel.detect.stream import Stream
 from dslmodel.records import EdgeKey, SeriesKey
 
@@ -23,10 +24,12 @@ def dump(stream: Stream, measured: Measured) -> dict[str, Any]:
         "versions": [list(key) for key in stream.versions()],
         "profiles": {name: [[list(key), profile.dump()] for key, profile in getattr(stream, name).items()] for name, _ in _PROFILES},
         "history": stream.history.dump(),
+        "seasons": stream.seasons.dump(),
         "measured": {
             "first_seen": dict(measured.first_seen),
             "callers": {server: sorted(clients) for server, clients in measured.callers.items()},
             "pairs": measured.pairs.dump(),
+            "seasons": measured.seasons.dump(),
             "singles": measured.singles.dump(),
         },
     }
@@ -68,11 +71,13 @@ def load(document: Mapping[str, Any], stream: Stream, measured: Measured) -> Non
         for key, profile in document["profiles"][name]:
             profiles.put(kind(*key), Profile.load(profile))
     _load_history(stream.history, document["history"])
+    _load_seasons(stream.seasons, document["seasons"])
     other = document["measured"]
     measured.first_seen.update({name: int(second) for name, second in other["first_seen"].items()})
     for server, clients in other["callers"].items():
         measured.callers.setdefault(server, set()).update(clients)
     _load_history(measured.pairs, other["pairs"])
+    _load_seasons(measured.seasons, other["seasons"])
     _load_history(measured.singles, other["singles"])
 
 
@@ -81,6 +86,11 @@ def _load_history(history: History, rows: Any) -> None:
         place = _hashable(key)
         for value in values:
             history.learn(place, float(value))
+
+
+def _load_seasons(seasons: Seasons, rows: Any) -> None:
+    for key, hours in rows:
+        seasons.load(_hashable(key), hours)
 
 
 def _hashable(key: Any) -> Hashable:

@@ -56,6 +56,7 @@ class Missing:
             return
         keys = [((name,), "throughput", window) for name in names]
         center, scale, known = stream.history.normal(keys)
+        center = stream.seasons.lowest(keys, center, second)
         root = 2.0 * np.sqrt(counts)
         z = (center - root) / np.sqrt(scale**2 + self._chance(names, second))
         normal = (center / 2.0) ** 2

@@ -14,6 +14,7 @@ from dslmodel.detect.arrivals import Arrivals
 from dslmodel.detect.history import History
 from dslmodel.detect.profiles import LOG_MS, MS, Profile, Profiles
 from dslmodel.detect.rings import Floats, Ints, Ring
+from dslmodel.detect.season import Seasons
 from dslmodel.records import Columns, EdgeKey, FollowKey, SeriesKey, WindowBatch
 
 # Features of a ring of services or edges.
@@ -21,10 +22,10 @@ WEIGHT, RAW, ERRORS, EXPECTED, KNOWN, SHIFT, TAIL, VARIANCE, TAIL_VARIANCE, EXTR
 FEATURES = 13
 _GAP_FLOOR = 0.25  # a gap is measured against a quarter of the call's usual duration: less is noise of two clocks
 _FORGET_SECONDS = 3600
-_MAX_BLOCK_SECONDS = 10.0
 _KEEP_SECONDS = 14 * 86400  # a baseline that nothing came for
 _MAX_PROFILES = 20_000  # of each kind, and of statistics with a history: what was learnt longest ago goes first
 _MAX_HISTORIES = 50_000
+_MAX_BLOCK_SECONDS = 10.0
 _MAX_QUARANTINE_SECONDS = 45.0
 
 
@@ -49,6 +50,7 @@ class Stream:
         self.waits = Profiles()
         self.work = Profiles()
         self.history = History()
+        self.seasons = Seasons(min_values=30)
         self.arrivals = Arrivals()
         self.first_seen: dict[str, int] = {}
         self.callers: dict[str, set[str]] = {}
@@ -125,6 +127,7 @@ class Stream:
     def learn(self, now: int, is_clean: Callable[[str, int], bool]) -> None:
         """Once a block: close it, and learn blocks that have left quarantine from services that were not in trouble then."""
         second = now // SECOND
+        self.seasons.learn(second, self.history)
         if second % self.block_seconds:
             return
 
@@ -160,9 +163,6 @@ class Stream:
             stale |= {k for k, p in known if isinstance(k, SeriesKey) and k not in current and p.learnt_at < second - 86400}
             stale |= {key for key, _ in known[: max(0, len(known) - _MAX_PROFILES)]}
             profiles.forget(stale.__contains__)
-
-    def forget_service(self, service: str | None) -> None:
-        """Unlearn a service, or everything."""
         self.history.forget_oldest(_MAX_HISTORIES)
         self._forget_names()
 
@@ -179,9 +179,14 @@ class Stream:
             if isinstance(edge, EdgeKey):
                 callers.setdefault(edge.server, set()).add(edge.client)
         self.callers = callers
+
+    def forget_service(self, service: str | None) -> None:
+        """Unlearn a service, or everything."""
         for profiles in (self.requests, self.calls, self.waits, self.work):
             profiles.forget(lambda key: service is None or service in _services_of(key))
-        self.history.forget([key for key in self.history if service is None or service in _services_of(key)])
+        unlearnt = [key for key in self.history if service is None or service in _services_of(key)]
+        self.history.forget(unlearnt)
+        self.seasons.forget(unlearnt)
         for name in [n for n in self.first_seen if service in (None, n)]:
             del self.first_seen[name]
 

@@ -119,6 +119,7 @@ class StreamReadings:
         """Compare with history, note samples, and make readings of what stands out."""
         keys = [(names, s.signal, s.window) for names in s.names]
         center, scale, count = self._stream.history.normal(keys)
+        center = self._stream.seasons.highest(keys, center, second)
         usable = s.enough >= _MIN_KNOWN
         z = np.minimum((s.value - center) / np.sqrt(scale**2 + s.floor**2 + s.noise), s.certainty)
         for i in np.flatnonzero(usable).tolist():
@@ -157,6 +158,7 @@ class StreamReadings:
             if not is_operation:
                 keys = [(name, "error_ratio", window) for name in names]
                 center, scale, _ = stream.history.normal(keys)
+                center = stream.seasons.highest(keys, center, second)
                 wander = (spread - center) / np.sqrt(scale**2 + _ERROR_FLOOR**2 + 0.25 / np.maximum(seen, 1.0))
                 z = np.minimum(z, 1.3 * np.maximum(wander, 0.0))
                 self._samples += [(names[i], keys[i], float(spread[i])) for i in np.flatnonzero(seen > 0).tolist()]
@@ -202,13 +204,13 @@ class StreamReadings:
                     stream.history.learn(key, value)
         self._ready = self._find_ready(second)
 
-    def _find_ready(self, second: int) -> set[str]:
-        stream = self._stream
     def forget_service(self, service: str | None) -> None:
         """Unlearn a service, or everything: what waits in quarantine too, and nothing is ready before it is learnt anew."""
         self._waiting = [(at, [s for s in samples if service is not None and service not in s[0]]) for at, samples in self._waiting]
         self._ready = set() if service is None else self._ready - {service}
 
+    def _find_ready(self, second: int) -> set[str]:
+        stream = self._stream
         seen: dict[str, float] = {}
         for key, profile in stream.requests.items():
             service = str(key[0])  # type: ignore[index]  # keys of requests are SeriesKey
