@@ -267,4 +267,5 @@ def _over(ratio: Floats, expected: Floats, seen: Floats) -> Floats:
 def _divergence(ratio: Floats, expected: Floats) -> Floats:
     """Kullback-Leibler divergence of Bernoulli laws."""
     inner = np.clip(ratio, 1e-12, 1.0 - 1e-12)
-    return np.asarray(inner * np.log(inner / expected) + (1.0 - inner) * np.log((1.0 - inner) / (1.0 - expected)))
+    divergence = inner * np.log(inner / expected) + (1.0 - inner) * np.log((1.0 - inner) / (1.0 - expected))
+    return np.maximum(0.0, divergence)  # rounding takes equal laws a hair below zero
