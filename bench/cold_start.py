@@ -14,6 +14,7 @@ from bench.measure import Result, Row, ratios
 DSL = Path(sys.executable).with_name("dsl")
 _READY_SECONDS = 30
 BARE = "python -c pass"
+DEAD = "with a dead one"
 _QUIET = {"DSLMODEL_API_PORT": "0", "DSLMODEL_OTLP_GRPC_PORT": "0", "DSLMODEL_OTLP_HTTP_PORT": "0"}
 
 
@@ -29,7 +30,7 @@ def run(*, quick: bool) -> Sequence[Result]:
             victim = _start(dead)
             victim.kill()
             victim.wait()
-            return [_compare(rounds, {"with a daemon": running, "without one": none, "with a dead one": dead})]
+            return [_compare(rounds, {"with a daemon": running, "without one": none, DEAD: dead})]
         finally:
             daemon.terminate()
             daemon.wait(_READY_SECONDS)
@@ -41,7 +42,9 @@ def _compare(rounds: int, places: dict[str, Path]) -> Result:
     cpus: dict[str, list[float]] = {label: [] for label in (BARE, *places)}
     for _ in range(rounds):
         for label, place in ((BARE, None), *places.items()):
-            wall, cpu = _time([sys.executable, "-c", "pass"] if place is None else status, place)
+            wall, cpu, code = _time([sys.executable, "-c", "pass"] if place is None else status, place)
+            if code != (label == DEAD):
+                raise RuntimeError(f"{label}: exit {code}, so that is not what was to be measured")
             walls[label].append(wall)
             cpus[label].append(cpu)
     rows = [Row(label=f"status {label}: wall time to `{BARE}`'s", unit="x", samples=ratios(walls[label], walls[BARE])) for label in places]
@@ -55,14 +58,14 @@ def _compare(rounds: int, places: dict[str, Path]) -> Result:
     )
 
 
-def _time(command: list[str], place: Path | None) -> tuple[float, float]:
-    """Wall and CPU seconds of one process."""
+def _time(command: list[str], place: Path | None) -> tuple[float, float, int]:
+    """Wall and CPU seconds of one process, and its exit code."""
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, _, used = os.wait4(process.pid, 0)
+    _, status, used = os.wait4(process.pid, 0)
     wall = time.perf_counter() - started
-    process.returncode = 0
-    return wall, used.ru_utime + used.ru_stime
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return wall, used.ru_utime + used.ru_stime, process.returncode
 
 
 def _start(directory: Path) -> subprocess.Popen[bytes]:
