@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest $(if $(DATA),--data=$(DATA)) $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check lint types layers sizes e2e bench lock
+.PHONY: help setup demo test check lint types layers sizes e2e long bench lock
 
 help:
 	@echo "make setup   everything that developing needs, in $(VENV)"
@@ -21,6 +21,7 @@ help:
 	@echo "make test    unit and contract tests"
 	@echo "make check   ruff, mypy, layers, sizes, then make test"
 	@echo "make e2e     real processes and sockets, and the slow tests"
+	@echo "make long    ten minutes of full load, three virtual days, 100,000 broken payloads"
 	@echo "make bench   benchmarks; ratios within one run"
 	@echo "make lock    write the lock files anew (keeps what still fits; delete a lock file to start from nothing)"
 
@@ -30,7 +31,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/dsl telemetry demo-8020
 
 test: $(VENV)/.dev
-	$(PYTEST) -m "not e2e and not slow"
+	$(PYTEST) -m "not e2e and not slow and not long"
 
 check: lint types layers sizes test
 
@@ -48,7 +49,10 @@ sizes: $(VENV)/.dev
 	$(BIN)/python tests/sizes.py src
 
 e2e: $(VENV)/.dev
-	$(PYTEST) -m "e2e or slow"
+	$(PYTEST) -m "(e2e or slow) and not long"
+
+long: $(VENV)/.dev
+	$(PYTEST) -m long
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench

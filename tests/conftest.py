@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Seconds a test may take, its fixtures included, by the first folder below tests/, and when marked slow.
+# Seconds after which a test hangs, its fixtures included, by the first folder below tests/, and when marked slow. A unit test takes
+# less than two on a quiet machine; on a busy one it must still pass.
 # A test that needs more says so with @pytest.mark.timeout.
-LIMITS = {"unit": 2, "contract": 30, "traps": 30, "e2e": 120}
+LIMITS = {"unit": 20, "contract": 60, "traps": 60, "e2e": 180}
 SLOW = 600
 TESTS = Path(__file__).parent
 

@@ -140,6 +140,6 @@ def test_three_thousand_broken_payloads(server: Server) -> None:
     check(server, 3_000, seed=1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_hundred_thousand_broken_payloads(server: Server) -> None:
     check(server, 100_000, seed=2)

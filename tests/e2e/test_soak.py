@@ -156,7 +156,7 @@ def test_what_is_refused_and_sent_again_is_counted_once(tmp_path):
         assert refused == figures["refused"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1000)
 def test_ten_minutes_of_full_load(tmp_path):
     with running_daemon(tmp_path) as daemon:

@@ -81,7 +81,7 @@ def healthy_then_broken(system: System, *, learnt: int, end: int, seed: int) -> 
     assert {finding.service for finding in after} <= {"payment", "order", "web"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", [1])
 def test_second_and_third_healthy_day_raise_nothing(seed):
