@@ -82,7 +82,7 @@ def healthy_then_broken(system: System, *, learnt: int, end: int, seed: int) -> 
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)  # six to nine minutes on a core of its own
 @pytest.mark.parametrize("seed", [1])
 def test_second_and_third_healthy_day_raise_nothing(seed):
     healthy_then_broken(shop(end=3 * DAY, rollout=1.6 * DAY), learnt=DAY, end=3 * DAY, seed=seed)
