@@ -4,6 +4,7 @@ The scale is the larger of 1.4826 * MAD and (q98 - median) / 2.05: both estimate
 doesn't forget that a spiky signal is spiky. Median and MAD: Hampel, "The influence curve and its role in robust estimation", 1974.
 """
 
+from base64 import b64decode, b64encode
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -103,14 +104,20 @@ class History:
         self._scale[rows] = np.maximum(1.4826 * _middle(away, count), (upper - center) / _UPPER_SIGMAS)
 
     def dump(self) -> list[list[Any]]:
-        """[key, values oldest first] of every key, for JSON."""
+        """[key, values oldest first] of every key, for JSON: values as base64 of little-endian 32-bit floats, a tenth of their decimals."""
         rows = []
         for key, slot in self._slots.items():
             n = int(self._count[slot])
             values = self._values[slot] if n >= LENGTH else self._values[slot, :n]
             ordered = np.roll(values, -(n % LENGTH)) if n >= LENGTH else values
-            rows.append([list(key) if isinstance(key, tuple) else key, [float(v) for v in ordered]])
+            rows.append([list(key) if isinstance(key, tuple) else key, b64encode(ordered.astype("<f4").tobytes()).decode()])
         return rows
+
+    def load(self, key: Hashable, values: str | Sequence[float]) -> None:
+        """Learn one row of `dump`; plain numbers are read, too."""
+        known = np.frombuffer(b64decode(values, validate=True), dtype="<f4").tolist() if isinstance(values, str) else values
+        for value in known:
+            self.learn(key, float(value))
 
 
 def _middle(ordered: Floats, count: NDArray[np.int64]) -> Floats:

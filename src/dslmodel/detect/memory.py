@@ -83,9 +83,7 @@ def load(document: Mapping[str, Any], stream: Stream, measured: Measured) -> Non
 
 def _load_history(history: History, rows: Any) -> None:
     for key, values in rows:
-        place = _hashable(key)
-        for value in values:
-            history.learn(place, float(value))
+        history.load(_hashable(key), values)
 
 
 def _load_seasons(seasons: Seasons, rows: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from base64 import b64decode
 
 import numpy as np
 import pytest
@@ -181,4 +182,16 @@ def test_history_is_dumped_oldest_first(count):
         history.learn(("a", 1), float(i))
     ((key, kept),) = history.dump()
     assert key == ["a", 1]
-    assert kept == [float(i) for i in range(max(0, count - LENGTH), count)]
+    assert np.frombuffer(b64decode(kept), dtype="<f4").tolist() == [float(i) for i in range(max(0, count - LENGTH), count)]
+
+
+def test_a_history_that_was_dumped_says_the_same_when_it_is_loaded():
+    history, again = History(), History()
+    for i in range(LENGTH + 5):
+        history.learn(("a", 1), 0.1 * i)
+    for key, kept in json.loads(json.dumps(history.dump())):
+        again.load(tuple(key), kept)
+    again.load("plain", [1.0, 2.0])
+    assert again.normal([("a", 1)])[0] == history.normal([("a", 1)])[0]
+    assert again.dump()[:1] == history.dump()
+    assert again.count("plain") == 2
