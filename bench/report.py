@@ -1,8 +1,10 @@
 """Results as tables for people and as JSON for programs."""
 
 import platform
+import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 import psutil
 
@@ -15,11 +17,28 @@ _ABOUT = (
 _LIBRARIES = ("protobuf", "grpcio", "numpy", "uvicorn")
 
 
+def _code() -> str:
+    """The commit that was measured, and whether it was all."""
+    folder = Path(__file__).parent
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=folder, capture_output=True, text=True, check=False).stdout.strip()
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "../src", "."], cwd=folder, capture_output=True, text=True, check=False
+    ).stdout
+    if not commit:
+        return "not a git checkout"
+    return f"{commit} with uncommitted changes" if changed else commit
+
+
 def environment() -> dict[str, str]:
     """What the figures depend on."""
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     cores = f"{psutil.cpu_count()} cores, load {psutil.getloadavg()[0]:.1f} at the end"
-    return {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}, {cores}", "libraries": libraries}
+    return {
+        "commit": _code(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}, {cores}",
+        "libraries": libraries,
+    }
 
 
 def as_markdown(results: Sequence[Result], command: str) -> str:
