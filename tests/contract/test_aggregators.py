@@ -293,6 +293,13 @@ def test_too_many_services_are_counted_together(build, make):
     assert {key.service for key in found} == {"s0", "s1", "other"}
 
 
+def test_a_caller_of_ever_new_hosts_has_a_bounded_number_of_edges(build, make):
+    aggregator = build(operations_per_service=3)
+    calls = [make("GET", at(1), 1, kind=Kind.CLIENT, attributes={"server.address": f"host{i}"}) for i in range(20)]
+    batch = put(aggregator, payload(calls, service="crawler", received_at=at(2)), upto=60)
+    assert counts(batch.calls) == {EdgeKey("crawler", f"host{i}"): 1 for i in range(3)} | {EdgeKey("crawler", "other"): 17}
+
+
 def test_idle_names_give_their_place_back(build, make):
     aggregator = build(operations_per_service=1)
     put(aggregator, payload([make("a", at(1), 1)], received_at=at(2)), upto=3)

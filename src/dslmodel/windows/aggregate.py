@@ -64,6 +64,8 @@ class ReferenceAggregator:
         self._exemplar_counts: dict[tuple[str, bool], int] = {}
         self._watermarks: dict[tuple[str, str, str], list[int]] = {}
         self._touched: set[tuple[str, str, str]] = set()
+        self._max_peers = limits.operations_per_service
+        self._peers: dict[str, dict[str, int]] = {}  # {client: {callee that sends no spans: second of the last call}}
         self._callees: dict[tuple[str, str, str], dict[str, int]] = {}
         self._ring: deque[tuple[str, SpanRow]] = deque(maxlen=RING_SIZE)
         self._counts = {"accepted": 0, "rejected": 0, "windowed": 0, "late": 0, "own": 0, "attributes_left_out": 0}
@@ -166,8 +168,20 @@ class ReferenceAggregator:
         callee = self._callee(span)
         if callee and callee != span.key.service:
             span.is_counted = True
-            edge = EdgeKey(span.key.service, callee)
+            edge = EdgeKey(span.key.service, self._peer(span.key.service, callee, span.second))
             self._calls[span.second, edge].add(bucket_of(span.duration), span.weight, span.is_error)
+
+    def _peer(self, client: str, callee: str, second: int) -> str:
+        """The callee, or `other`: who calls every host of the world has edges to the first of them and to the rest."""
+        known = self._peers.setdefault(client, {})
+        if callee not in known and len(known) >= self._max_peers:
+            return OTHER
+        known[callee] = second
+        return callee
+
+    def _forget_peers(self, before: int) -> None:
+        kept = {client: {name: at for name, at in known.items() if at >= before} for client, known in self._peers.items()}
+        self._peers = {client: known for client, known in kept.items() if known}
 
     # ------------------------------------------------------------ out
 
@@ -177,6 +191,7 @@ class ReferenceAggregator:
         if now // SECOND % 60 == 0:
             self._table.forget_idle(now)
             self._forget_instances(now)
+            self._forget_peers(now // SECOND - 3600)
         batch = WindowBatch(
             at=now,
             series=to_columns(self._series),
