@@ -35,7 +35,7 @@ class Seasons:
         if second % _HOUR_SECONDS:
             return
         hour = (second // _HOUR_SECONDS - 1) % HOURS
-        keys = list(history)[:_MAX_KEYS]
+        keys = list(history)[-_MAX_KEYS:]
         center, _, counts = history.normal(keys)
         for i, key in enumerate(keys):
             if counts[i] - self._counts.get(key, 0) >= self._min_values:

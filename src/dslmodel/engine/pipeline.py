@@ -3,10 +3,11 @@
 payloads -> windows -> detect -> health -> snapshot
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import orjson
 
 from dslmodel.clock import SECOND
 from dslmodel.detect.detection import Detection
@@ -193,12 +194,12 @@ class Pipeline:
 
     def dump_baselines(self) -> bytes:
         """All that was learnt, as JSON."""
-        return json.dumps(self._detection.dump(), separators=(",", ":"), sort_keys=True).encode()
+        return orjson.dumps(self._detection.dump(), option=orjson.OPT_SORT_KEYS)
 
     def load_baselines(self, data: bytes) -> None:
         """Take what `dump_baselines` gave. Raises ConfigurationError when it is something else."""
         try:
-            self._detection.load(json.loads(data))
+            self._detection.load(orjson.loads(data))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigurationError(f"these baselines can't be read ({error}): `dsl telemetry baseline reset` starts anew") from error
 

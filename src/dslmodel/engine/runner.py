@@ -128,7 +128,7 @@ class Outputs:
     keeper: Keeper | None = None
     tape: Tape | None = None
     health_check_interval_seconds: float = 10.0
-    baseline_interval_seconds: float = 60.0
+    baseline_interval_seconds: float = 600.0  # writing what was learnt stops the loop for a moment; a crash loses less than this
 
 
 T = TypeVar("T")
@@ -300,8 +300,9 @@ class Runner:
         try:
             ticked = self._pipeline.tick(at)
         except Exception:  # noqa: BLE001 - the loop outlives any tick
+            if self._stats.pipeline_errors % 60 == 0:  # what fails once a second says so once a minute
+                logger.exception("a tick failed; the loop goes on")
             self._count(ticks=1, pipeline_errors=1)
-            logger.exception("a tick failed; the loop goes on")
             return
         inputs, busy = self._work.take()
         self._count(ticks=1)

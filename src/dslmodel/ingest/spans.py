@@ -21,6 +21,8 @@ _HTTP_STATUS = ("http.response.status_code", "http.status_code")
 _CALL_NAMES = frozenset((*_TARGETS, *_PORTS))
 _SERVER_NAMES = frozenset(_HTTP_STATUS)
 _EVENT_NAMES = frozenset(("exception.escaped",))
+MAX_NAME = 500  # characters of a span name that are kept
+_MAX_WEIGHT = float(1 << 20)  # one span in a million: a thinner sample says nothing, and a made-up one would drown all others
 _THRESHOLD = re.compile(r"[0-9a-f]{1,14}")
 
 
@@ -53,7 +55,7 @@ def adjusted_count(tracestate: str) -> float:
         for item in value.split(";"):
             key, _, threshold = item.partition(":")
             if key == "th" and _THRESHOLD.fullmatch(threshold):
-                return float(1 << 56) / float((1 << 56) - int(threshold.ljust(14, "0"), 16))
+                return min(_MAX_WEIGHT, float(1 << 56) / float((1 << 56) - int(threshold.ljust(14, "0"), 16)))
     return 1.0
 
 
@@ -121,7 +123,16 @@ def _protobuf_row(span: Any, limits: AttributeLimits) -> SpanRow | None:
         )
     state = span.trace_state
     return SpanRow(
-        trace_id, span_id, span.parent_span_id, span.name, kind, started, ended, is_error, adjusted_count(state) if state else 1.0, target
+        trace_id,
+        span_id,
+        span.parent_span_id,
+        span.name[:MAX_NAME],
+        kind,
+        started,
+        ended,
+        is_error,
+        adjusted_count(state) if state else 1.0,
+        target,
     )
 
 
@@ -235,7 +246,9 @@ def _json_row(span: Mapping[str, Any], limits: AttributeLimits) -> SpanRow | Non
     name, state = span.get("name"), span.get("traceState")
     weight = adjusted_count(state) if isinstance(state, str) and state else 1.0
     parent = _id(span.get("parentSpanId"), 8)
-    return SpanRow(trace_id, span_id, parent, name if isinstance(name, str) else "", kind, started, ended, is_error, weight, target)
+    return SpanRow(
+        trace_id, span_id, parent, name[:MAX_NAME] if isinstance(name, str) else "", kind, started, ended, is_error, weight, target
+    )
 
 
 # ---------------------------------------------------------------- both

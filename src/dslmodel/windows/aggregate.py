@@ -263,8 +263,10 @@ class ReferenceAggregator:
         key = (service, instance, version)
         mark = self._watermarks.get(key)
         if mark is None:
-            if len(self._watermarks) >= _MAX_INSTANCES:
-                return
+            if len(self._watermarks) >= _MAX_INSTANCES:  # the one that was met first makes room
+                oldest = next(iter(self._watermarks))
+                del self._watermarks[oldest]
+                self._touched.discard(oldest)
             self._watermarks[key] = [ended_at, received_at]
         else:
             mark[0], mark[1] = max(mark[0], ended_at), max(mark[1], received_at)

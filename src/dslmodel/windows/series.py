@@ -21,7 +21,7 @@ class SeriesTable:
         self._templates = NameTemplates()
         self._known: dict[tuple[str, str, int, str], SeriesKey] = {}
         self._used_at: dict[SeriesKey, int] = {}
-        self._operations: Counter[str] = Counter()
+        self._operations: dict[str, Counter[str]] = {}  # {service: {operation: series, of all kinds and versions}}
         self.offenders: Counter[str] = Counter()
         self.overflowed = 0
 
@@ -38,14 +38,16 @@ class SeriesTable:
         return known
 
     def _admit(self, key: SeriesKey) -> SeriesKey:
-        if key.service not in self._operations and len(self._operations) >= self._max_services:
+        names = self._operations.get(key.service)
+        if names is None and len(self._operations) >= self._max_services:
             return SeriesKey(OTHER, OTHER, key.kind, "")
-        if self._operations[key.service] < self._max_operations and len(self._used_at) < self._max_series:
+        fits = names is None or key.operation in names or len(names) < self._max_operations  # a deploy brings no new names
+        if fits and len(self._used_at) < self._max_series:
             self._known[key] = key
         else:  # of all versions: there may be as many of them as of names
             key = SeriesKey(key.service, OTHER, key.kind, "")
         if key not in self._used_at:
-            self._operations[key.service] += 1
+            self._operations.setdefault(key.service, Counter())[key.operation] += 1
         return key
 
     def forget_idle(self, now: int) -> None:
@@ -55,8 +57,11 @@ class SeriesTable:
             del self._used_at[key]
             self._known.pop(key, None)
             if key.service in self._operations:  # not so: `other`, of services that didn't fit
-                self._operations[key.service] -= 1
-                if not self._operations[key.service]:
+                names = self._operations[key.service]
+                names[key.operation] -= 1
+                if names[key.operation] <= 0:
+                    del names[key.operation]
+                if not names:
                     del self._operations[key.service]
 
     def take_offenders(self) -> tuple[tuple[str, int], ...]:

@@ -210,16 +210,16 @@ def test_what_changed_is_stored_and_what_cannot_be_stored_is_tried_again_in_its_
     assert runner.stats.store_errors == 2
 
 
-def test_baselines_are_saved_every_minute_and_when_the_disk_is_full_the_loop_goes_on():
+def test_baselines_are_saved_every_ten_minutes_and_when_the_disk_is_full_the_loop_goes_on():
     memory = Memory()
     pipeline, _, clock, runner = make(keeper=memory)
-    clock.advance(180)
+    clock.advance(1800)
     runner.advance()
     assert len(memory.baselines) == 3
     memory.is_full = True
-    clock.advance(60)
+    clock.advance(600)
     runner.advance()
-    assert len(pipeline.ticks) == 240
+    assert len(pipeline.ticks) == 2400
 
 
 def test_a_recording_that_breaks_ends_and_detection_goes_on():
