@@ -1,6 +1,7 @@
 """The command tree, the global options, and how every outcome becomes an exit code. Heavy imports stay inside the commands."""
 
 import difflib
+import errno
 import io
 import os
 import sys
@@ -194,7 +195,8 @@ def _failure(error: Exception) -> Reply:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        fix = "; free space on its file system" if error.errno == errno.ENOSPC else ""
+        return f"{error.filename}: {error.strerror}{fix}" if error.filename else f"{error.strerror}{fix}"
     return str(error)
 
 

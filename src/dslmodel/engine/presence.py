@@ -53,6 +53,9 @@ def replace_file(path: str, data: bytes, mode: int = 0o644) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
         os.replace(temporary, path)
+    except OSError as error:
+        os.unlink(temporary)
+        raise OSError(error.errno, error.strerror, path) from error  # a failed write doesn't say of which file
     except BaseException:
         os.unlink(temporary)
         raise

@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 
@@ -75,3 +77,20 @@ def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path):
     with pytest.raises(OSError, match="directory"):
         presence.replace_file(str(tmp_path / "snapshot.json"), b"{}")
     assert [entry.name for entry in tmp_path.iterdir()] == ["snapshot.json"]
+
+
+def test_a_write_that_fails_names_its_file_and_leaves_the_old_one(tmp_path):
+    """A limit on the size of files stands for a full disk: writing fails, opening doesn't."""
+    path = tmp_path / "snapshot.json"
+    path.write_bytes(b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"snapshot\.json"):
+            presence.replace_file(str(path), b"x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
