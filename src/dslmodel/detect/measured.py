@@ -63,6 +63,7 @@ class Measured:
         self.latest: dict[tuple[Names, str], Latest] = {}
         self.counts: dict[str, tuple[int, float, float]] = {}  # service: end, count, width
         self.callers: dict[str, set[str]] = {}
+        self._called_at: dict[tuple[str, str], int] = {}  # (client, server): end of the newest edge row, numbers or not
         self.first_seen: dict[str, int] = {}
 
     @property
@@ -75,6 +76,7 @@ class Measured:
         if isinstance(item, MeasuredEdge):
             self._edges.append(item)
             self.callers.setdefault(item.server, set()).add(item.client)
+            self._called_at[item.client, item.server] = item.started_at + round(item.width_seconds * SECOND)
         else:
             self._windows.append(item)
 
@@ -226,8 +228,13 @@ class Measured:
         known = {names for names, _ in self.latest} | {_first(key) for key in self.singles}
         services = {names[0] for names in known if len(names) == 2} | set(self.counts)
         self.first_seen = {service: second for service, second in self.first_seen.items() if service in services}
-        kept = {server: {client for client in clients if (client, server, "edge") in known} for server, clients in self.callers.items()}
-        self.callers = {server: clients for server, clients in kept.items() if clients}
+        edges = [(client, server) for server, clients in self.callers.items() for client in sorted(clients)]
+        # A loaded edge was not called yet: its time begins at the first look.
+        called = {edge: self._called_at.get(edge, (before + _KEEP_SECONDS) * SECOND) for edge in edges}
+        self._called_at = {edge: at for edge, at in called.items() if at >= oldest}
+        self.callers = {}
+        for client, server in self._called_at:
+            self.callers.setdefault(server, set()).add(client)
 
     def normals(self, service: str) -> dict[str, float]:
         """{signal: its normal value} of a service's own windows."""

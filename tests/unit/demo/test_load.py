@@ -10,6 +10,7 @@ from dslmodel.demo import load as load_module
 from dslmodel.demo.load import CONTROL_PATH, Load
 from dslmodel.demo.topology import Journey
 from dslmodel.demo.wire import Request, Response, serve
+from tests.unit.demo.listening import listening
 
 
 async def _run_for(load: Load, seconds: float) -> None:
@@ -51,7 +52,7 @@ def test_users_do_not_wait_for_answers_and_are_shed_beyond_the_limit(busy, tmp_p
     async def scenario():
         server, port = await serve(never)
         load = Load(port, tmp_path)
-        async with server, _closed(load):
+        async with listening(server), _closed(load):
             await _run_for(load, 0.2)
             return json.loads((await load.handle(Request(method="GET", path=CONTROL_PATH))).body)["counts"]
 
@@ -67,7 +68,7 @@ def test_stopped_journey_sends_nothing_while_the_others_go_on(busy, tmp_path: Pa
     async def scenario():
         server, port = await serve(fine)
         load = Load(port, tmp_path)
-        async with server, _closed(load):
+        async with listening(server), _closed(load):
             assert (await load.handle(_stop("track"))).status == 200
             await _run_for(load, 0.2)
             return json.loads((await load.handle(Request(method="GET", path=CONTROL_PATH))).body)

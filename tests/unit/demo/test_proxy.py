@@ -7,6 +7,7 @@ import pytest
 
 from dslmodel.demo.proxy import Proxy
 from dslmodel.demo.wire import Request, Response, answer, serve
+from tests.unit.demo.listening import listening
 
 
 def _named(name: str) -> Callable[[Request], Awaitable[Response]]:
@@ -46,7 +47,7 @@ def test_instances_are_taken_in_turn_and_headers_pass():
 def test_dead_instance_is_passed_over_for_reads():
     async def scenario():
         server, port = await serve(_named("a"))
-        async with server:
+        async with listening(server):
             with closing(Proxy()) as proxy:
                 await proxy.handle(_set([await _closed_port(), port]))
                 return [(await proxy.handle(GET)).status for _ in range(4)]
@@ -57,7 +58,7 @@ def test_dead_instance_is_passed_over_for_reads():
 def test_write_is_not_repeated_on_another_instance():
     async def scenario():
         server, port = await serve(_named("a"))
-        async with server:
+        async with listening(server):
             with closing(Proxy()) as proxy:
                 await proxy.handle(_set([await _closed_port(), port]))
                 return (await proxy.handle(Request(method="POST", path="/", headers={"host": "cart"}))).status
@@ -77,7 +78,7 @@ def test_no_living_instance_is_a_bad_gateway():
 def test_broken_circuit_answers_at_once_and_closes_again():
     async def scenario():
         server, port = await serve(_named("a"))
-        async with server:
+        async with listening(server):
             with closing(Proxy()) as proxy:
                 await proxy.handle(_set([port], is_broken=True))
                 broken = await proxy.handle(GET)

@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from dslmodel.demo.service import FAULT_PATH, Instance
 from dslmodel.demo.topology import Call, Endpoint, Service
 from dslmodel.demo.wire import Request, Response, serve
+from tests.unit.demo.listening import listening
 
 LEAF = Service(name="leaf", work_ms=0.1, endpoints=(Endpoint(method="GET", route="/things/{id}"),))
 
@@ -57,7 +58,7 @@ def test_callee_continues_the_callers_trace():
 
     async def scenario():
         server, port = await serve(leaf)
-        async with server:
+        async with listening(server):
             instance, exporter = _instance(_caller(is_optional=False), port)
             with closing(instance):
                 await instance.handle(Request(method="GET", path="/", headers={"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}))
@@ -79,7 +80,7 @@ def test_failed_call_fails_the_page_unless_it_is_optional(is_optional, status):
 
     async def scenario():
         server, port = await serve(broken)
-        async with server:
+        async with listening(server):
             instance, exporter = _instance(_caller(is_optional=is_optional), port)
             with closing(instance):
                 return await instance.handle(Request(method="GET", path="/")), exporter.get_finished_spans()

@@ -4,6 +4,7 @@ import contextlib
 import pytest
 
 from dslmodel.demo.wire import Client, Request, Response, WireError, answer, serve
+from tests.unit.demo.listening import listening
 
 
 async def _send(port: int, request: Request, timeout_seconds: float = 1.0) -> Response:
@@ -21,7 +22,7 @@ async def _echo(request: Request) -> Response:
 def test_request_and_answer_cross_the_wire_whole():
     async def scenario():
         server, port = await serve(_echo)
-        async with server:
+        async with listening(server):
             return await _send(port, Request(method="PUT", path="/a?b=1", headers={"host": "cart"}, body=b"x" * 5000))
 
     response = asyncio.run(scenario())
@@ -48,7 +49,7 @@ def test_connection_is_used_again():
 
         asyncio.open_connection = counting
         try:
-            async with server:
+            async with listening(server):
                 for _ in range(5):
                     await client.send(port, Request(method="GET", path="/"))
         finally:
@@ -77,7 +78,7 @@ def test_no_answer_in_time_is_a_wire_error():
 
     async def scenario():
         server, port = await serve(silent)
-        async with server:
+        async with listening(server):
             await _send(port, Request(method="GET", path="/"), 0.05)
 
     with pytest.raises(WireError, match="TimeoutError"):
@@ -90,7 +91,7 @@ def test_no_answer_in_time_is_a_wire_error():
 def test_rubbish_ends_the_connection_and_not_the_server(rubbish):
     async def scenario():
         server, port = await serve(_echo)
-        async with server:
+        async with listening(server):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(rubbish)
             with contextlib.suppress(ConnectionResetError):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dslmodel.clock import SECOND
 from dslmodel.detect.measured import Measured
 from dslmodel.detect.stream import Stream
 from dslmodel.engine.runtime import build_pipeline
@@ -107,3 +108,14 @@ def test_after_a_reset_nothing_is_ready_and_nothing_waits(pipeline):
     pipeline.feed(Command(name="baseline_reset", arguments={"service": "web"}, received_at=at(120.5)))
     assert pipeline._detection._readings._ready == set()
     assert all("web" not in names for _, samples in pipeline._detection._readings._waiting for names, _, _ in samples)
+
+
+def test_an_edge_without_numbers_stays_in_the_graph_for_two_weeks():
+    measured = Measured()
+    measured.observe(MeasuredEdge(started_at=0, width_seconds=60.0, client="web", server="db", client_latency_ms={}, server_latency_ms={}))
+    for second in range(600, 14 * 86400, 7200):
+        measured.read(second * SECOND)
+        measured.learn(second // 600 * 600 * SECOND, lambda _service, _second: True)
+    assert measured.callers == {"db": {"web"}}
+    measured.learn((14 * 86400 + 1200) * SECOND, lambda _service, _second: True)
+    assert measured.callers == {}
