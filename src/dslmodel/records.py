@@ -174,6 +174,7 @@ class ResourceSpans:
     is_own: bool  # our own telemetry; never fed into detection
     rows: Sequence[SpanRow]
     attributes_left_out: int = 0  # over the limit of attributes of a span
+    rejected: int = 0  # spans with invalid ids or times, which the sender was told of
 
 
 SpanDecoder = Callable[[Payload], Iterable[ResourceSpans]]

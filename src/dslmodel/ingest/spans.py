@@ -92,14 +92,16 @@ def _from_protobuf(message: Any, limits: AttributeLimits) -> Iterator[ResourceSp
     for resource_spans in message.resource_spans:
         resource = _attributes(resource_spans.resource.attributes, limits)
         rows: list[SpanRow] = []
-        left_out = 0
+        left_out = rejected = 0
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
                 row = _protobuf_row(span, limits)
-                if row is not None:
+                if row is None:
+                    rejected += 1
+                else:
                     rows.append(row)
                     left_out += max(0, len(span.attributes) - limits.most)
-        yield _resource(resource, rows, left_out)
+        yield _resource(resource, rows, left_out, rejected)
 
 
 def _protobuf_row(span: Any, limits: AttributeLimits) -> SpanRow | None:
@@ -200,15 +202,17 @@ def _from_json(document: Mapping[str, Any], limits: AttributeLimits) -> Iterator
         resource = resource_spans.get("resource")
         attributes = _json_attributes(resource.get("attributes"), limits) if isinstance(resource, dict) else {}
         rows: list[SpanRow] = []
-        left_out = 0
+        left_out = rejected = 0
         for scope_spans in _list(resource_spans, "scopeSpans"):
             for span in _list(scope_spans, "spans"):
                 row = _json_row(span, limits)
-                if row is not None:
+                if row is None:
+                    rejected += 1
+                else:
                     rows.append(row)
                     pairs = span.get("attributes")
                     left_out += max(0, len(pairs) - limits.most) if isinstance(pairs, list) else 0
-        yield _resource(attributes, rows, left_out)
+        yield _resource(attributes, rows, left_out, rejected)
 
 
 def _id(value: Any, size: int) -> bytes:
@@ -275,7 +279,7 @@ def _text(resource: Mapping[str, Any], *names: str) -> str:
     return next((str(resource[n])[:200] for n in names if resource.get(n) not in (None, "")), "")
 
 
-def _resource(resource: Mapping[str, Any], rows: Sequence[SpanRow], left_out: int) -> ResourceSpans:
+def _resource(resource: Mapping[str, Any], rows: Sequence[SpanRow], left_out: int, rejected: int) -> ResourceSpans:
     return ResourceSpans(
         service=_text(resource, "service.name") or "unknown_service",
         instance=_text(resource, "service.instance.id", "k8s.pod.name", "host.name", "process.pid"),
@@ -283,4 +287,5 @@ def _resource(resource: Mapping[str, Any], rows: Sequence[SpanRow], left_out: in
         is_own=_is_own(resource),
         rows=rows,
         attributes_left_out=left_out,
+        rejected=rejected,
     )

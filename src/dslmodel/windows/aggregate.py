@@ -74,10 +74,11 @@ class ReferenceAggregator:
 
     def add(self, payload: Payload, received_at: int) -> Acceptance:
         """Count the spans of a payload. Later than `late_seconds`: counted as late and nowhere else."""
-        accepted = 0
+        accepted = rejected = 0
         for resource in self._decode(payload):
             rows = resource.rows
             accepted += len(rows)
+            rejected += resource.rejected
             self._counts["attributes_left_out"] += resource.attributes_left_out
             if resource.is_own:
                 self._counts["own"] += len(rows)
@@ -86,9 +87,10 @@ class ReferenceAggregator:
                 self._ring.extend((resource.service, row) for row in rows)
                 self._count_all(resource, received_at)
         self._counts["accepted"] += accepted
+        self._counts["rejected"] += rejected
         if self._joins.is_over_capacity:
             self._settle(received_at)
-        return Acceptance(accepted=accepted)
+        return Acceptance(accepted=accepted, rejected=rejected)
 
     def _count_all(self, resource: ResourceSpans, received_at: int) -> None:
         oldest = received_at - self._late

@@ -224,3 +224,12 @@ def test_a_value_over_the_limit_is_not_read(encoding):
 @pytest.mark.parametrize("times", [{"endTimeUnixNano": "soon"}, {"startTimeUnixNano": -1}, {"traceId": "ab " * 10 + "ab"}])
 def test_span_that_the_receiver_rejects_is_left_out(times):
     assert from_json(document(**times)) == []
+
+
+def test_rejected_spans_are_counted_with_their_resource():
+    item = document()
+    spans = item["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    spans.append({**spans[0], "spanId": "0" * 16})
+    message = Payload(signal=Signal.TRACES, encoding=Encoding.JSON, body=b"", message=item, received_at=at(0), source="test")
+    (found,) = decode_spans(message)
+    assert (len(found.rows), found.rejected) == (1, 1)
