@@ -28,6 +28,7 @@ class _State:
     window_seconds: float = 0.0
     opened_at: deque[int] = field(default_factory=lambda: deque(maxlen=16))
     accepted_until: int = 0
+    closed_at: int = 0
 
 
 class Tracker:
@@ -68,7 +69,8 @@ class Tracker:
         return changed
 
     def _open(self, state: _State, judgement: Judgement, exemplars: Mapping[str, Sequence[str]], now: int) -> Finding:
-        started_at = min(judgement.started_at, now)
+        # What was over before is not this trouble; and one start is one id.
+        started_at = min(max(judgement.started_at, state.closed_at), now)
         state.opened_at.append(now)
         recent = [at for at in state.opened_at if at > now - _FLAP_WINDOW]
         finding = Finding(
@@ -99,7 +101,7 @@ class Tracker:
     def _close(self, state: _State, now: int) -> Finding:
         assert state.finding is not None  # callers choose open states
         closed = self._set(state, replace(state.finding, resolved_at=now, updated_at=now))
-        state.finding = None
+        state.finding, state.closed_at = None, now
         return closed
 
     def _set(self, state: _State, finding: Finding) -> Finding:

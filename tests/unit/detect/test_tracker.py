@@ -220,3 +220,12 @@ def test_states_of_services_long_quiet_are_forgotten(t):
     t.second = 4 * 3600 - 1
     t.see()
     assert len(t.tracker._states) == 0
+
+
+def test_what_opens_again_begins_after_the_last_end_and_has_an_id_of_its_own(t):
+    (first,) = t.see(BAD)
+    (closed,) = t.see(GOOD, seconds=CLEAR_SECONDS)
+    (second,) = t.see(BAD)
+    assert second.started_at >= closed.resolved_at
+    assert second.id != first.id
+    assert t.opened == 2
