@@ -35,7 +35,7 @@ class Pace:
 
 
 FULL = Pace(baseline=15.0, learn_at_most=45.0, find_at_most=25.0, hold=6.0, close_at_most=45.0, pause=1.0)
-FAST = Pace(baseline=8.0, learn_at_most=25.0, find_at_most=10.0, hold=3.0, close_at_most=20.0, pause=0.5)
+FAST = Pace(baseline=10.0, learn_at_most=25.0, find_at_most=14.0, hold=3.0, close_at_most=20.0, pause=0.5)
 _MIN_SPANS = 40
 
 
