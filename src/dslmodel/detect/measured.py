@@ -66,6 +66,11 @@ class Measured:
         self._called_at: dict[tuple[str, str], int] = {}  # (client, server): end of the newest edge row, numbers or not
         self.first_seen: dict[str, int] = {}
 
+    @property
+    def is_used(self) -> bool:
+        """Any window was ever observed."""
+        return bool(self.first_seen)
+
     def observe(self, item: MeasuredWindow | MeasuredEdge) -> None:
         """Take one row; it is judged in the next `read`."""
         if isinstance(item, MeasuredEdge):
